@@ -1,0 +1,1 @@
+"""The cloud sync service: ingest, object storage, catalog, query, web page."""

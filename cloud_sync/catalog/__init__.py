@@ -1,0 +1,1 @@
+"""What is stored where, and how far each gateway has come."""

@@ -1,0 +1,180 @@
+"""The catalog's contract: one suite in `tests/conformance` holds every implementation to it.
+
+All calls block and are short; asyncio code runs them on the catalog's own thread. Each is one transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from wire.clock import Anchor
+from wire.reading import Tombstone
+from wire.segment import Header
+from wire.series import SeriesSet
+from wire.sync.frames import EpochCoverage, Hello
+
+
+@dataclass(frozen=True, slots=True)
+class PackTicket:
+    """Leave to write one pack. The commit is refused after the deadline (database clock), so that a sweeper may
+    delete an object that no row names."""
+
+    pack_id: int
+    key: str
+    deadline_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class PackEntry:
+    """One message inside a pack. Times are boot-relative microseconds."""
+
+    gateway: str
+    epoch: int
+    next_seq: int
+    header: Header
+    offset: int
+    length: int
+    t_min_us: int
+    t_max_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """New rows: the message is durable."""
+
+
+@dataclass(frozen=True, slots=True)
+class AlreadyStored:
+    """Every Seq of it was there: acknowledge, keep nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overlaps:
+    """Part of it was there: nothing kept. The sender merges again."""
+
+    coverage: EpochCoverage
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownSeries:
+    """Nothing kept until these definitions are known."""
+
+    ids: tuple[int, ...]
+
+
+Outcome = Stored | AlreadyStored | Overlaps | UnknownSeries
+
+
+@dataclass(frozen=True, slots=True)
+class HelloAnswer:
+    """What Welcome says."""
+
+    generation: int
+    coverage: tuple[EpochCoverage, ...]
+    need_series: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayRow:
+    """One line of the fleet list. Times are wall-clock microseconds by the database."""
+
+    id: str
+    first_seen_us: int
+    last_seen_us: int
+    agent_version: str
+    config_version: str
+    machine: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class EpochLedger:
+    """taken = stored + tombstoned + pending, in Seq numbers (cells: values and gaps)."""
+
+    epoch: int
+    predecessor: int
+    taken: int
+    stored: int
+    tombstoned: int
+    pending: int
+    losses_without_seq: int  # estimated counts of power cuts and full rings
+    tombstones: tuple[Tombstone, ...]
+    anchor: Anchor | None  # the offset in force
+    offset_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class MessageRow:
+    """Where one message's bytes are, and how to date its stamps: wall = boot-relative + offset_us."""
+
+    id: int
+    gateway: str
+    epoch: int
+    pack_key: str
+    offset: int
+    length: int
+    offset_us: int
+    synchronised: bool
+    t_min_us: int  # wall clock, by the offset in force
+    t_max_us: int
+
+
+class Catalog(Protocol):
+    """See the module. Raises `CatalogDown` when the database cannot be reached or refuses."""
+
+    def generation(self) -> int:
+        """Id of this catalog and bucket; a restore from backup changes it."""
+        ...
+
+    def hello(self, gateway: str, hello: Hello) -> HelloAnswer:
+        """Note the gateway and its epochs; answer with the coverage of each, in Hello's order."""
+        ...
+
+    def open_pack(self) -> PackTicket:
+        """Reserve an id and a key never used before."""
+        ...
+
+    def commit_pack(self, ticket: PackTicket, size: int, entries: Sequence[PackEntry]) -> list[Outcome]:
+        """One transaction under the epochs' row locks: pack, messages, coverage, anchors, next_seq.
+
+        Returns one outcome per entry, in order. Raises `PackExpired` past the deadline; nothing was stored then.
+        """
+        ...
+
+    def record_tombstones(self, gateway: str, tombstones: Sequence[Tombstone]) -> None:
+        """Idempotent; what is stored stays stored."""
+        ...
+
+    def put_series_sets(self, gateway: str, sets: Sequence[SeriesSet]) -> None:
+        """Idempotent."""
+        ...
+
+    def gateways(self) -> list[GatewayRow]:
+        """By id."""
+        ...
+
+    def gateway(self, gateway: str) -> GatewayRow | None:
+        """One, or None."""
+        ...
+
+    def series_sets(self, gateway: str) -> list[SeriesSet]:
+        """Every set this gateway has ever named."""
+        ...
+
+    def messages(
+        self, gateway: str, set_ids: Sequence[int], start_us: int, end_us: int, after_id: int = 0
+    ) -> list[MessageRow]:
+        """Messages with any of the sets and any stamp in the wall-clock range start..end, by time.
+
+        `after_id` leaves out messages up to that id (ids grow with each commit): a cursor for live views.
+        """
+        ...
+
+    def ledger(self, gateway: str) -> list[EpochLedger]:
+        """By epoch, oldest first."""
+        ...
+
+    def close(self) -> None:
+        """Release the database."""
+        ...

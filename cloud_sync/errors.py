@@ -1,0 +1,38 @@
+"""Errors of the cloud service, named by what the caller does next.
+
+CloudError
+├── ConfigInvalid        stop and tell: an option or file is wrong; exit 78
+├── StoreDown            retry: the object store does not answer or is full
+├── ObjectMissing        tell: the catalog names an object that the store does not have
+├── CatalogDown          retry: the database does not answer or refuses
+├── PackExpired          drop the pack: its commit came after the deadline; senders send again
+└── QueryInvalid         tell the caller: a parameter is out of its bounds
+"""
+
+
+class CloudError(Exception):
+    """Root of the service's errors."""
+
+
+class ConfigInvalid(CloudError):
+    """A setting, file or port is unusable. The message says which and what helps."""
+
+
+class StoreDown(CloudError):
+    """The object store cannot be read or written now."""
+
+
+class ObjectMissing(CloudError):
+    """No object under this key."""
+
+
+class CatalogDown(CloudError):
+    """The database cannot be reached, is locked or refuses."""
+
+
+class PackExpired(CloudError):
+    """The pack's commit deadline has passed; nothing of it was stored."""
+
+
+class QueryInvalid(CloudError):
+    """A query parameter is malformed or out of bounds."""

@@ -1,0 +1,1 @@
+"""Buses and chip drivers. Imports nothing of the rest of the project."""

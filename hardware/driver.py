@@ -1,0 +1,87 @@
+"""What a driver is: blocking code in datasheet order, with no clock, no sleep, no thread and no asyncio.
+
+Life: `open` once (probe the id, read calibration), then per cycle `trigger`, wait the seconds it returned, `read`;
+`close` at the end. After any error the agent may call `close` and `open` again.
+Registration is an entry point in the group `edge_agent.drivers`, the same for ours and for anyone's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Protocol
+
+import msgspec
+
+from hardware.errors import DeviceError
+
+Raw = int | float
+Cell = Raw | DeviceError  # a channel that failed alone is a gap with its own reason
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """One quantity of a sensor. value = (raw * num + off) / den, in `unit` (SenML, RFC 8428 and its registry)."""
+
+    name: str
+    unit: str
+    device_class: str = ""  # Home Assistant's vocabulary
+    value_type: Literal["int", "float32", "float64"] = "int"
+    num: int = 1
+    den: int = 1
+    off: int = 0
+    low: float | None = None  # what the part can give, in `unit`
+    high: float | None = None
+    rate_max: float | None = None  # unit per second
+
+
+class DriverConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Options of one sensor: a driver adds its own. Unknown keys are refused."""
+
+
+class I2cBus(Protocol):
+    """One I2C bus. Raises DeviceNoAnswer for a NAK, DeviceTimeout for a stuck line, BusDown when the node is gone."""
+
+    name: str
+
+    def write(self, address: int, register: int, data: bytes) -> None:
+        """Write `data` (0 to 32 bytes) from `register` on."""
+        ...
+
+    def read(self, address: int, register: int, length: int) -> bytes:
+        """Read `length` bytes (1 to 32) from `register` on: write, repeated start, read."""
+        ...
+
+    def transfer(self, address: int, data: bytes, length: int) -> bytes:
+        """Write `data` if any, then read `length` bytes if any, in one transaction."""
+        ...
+
+
+class Driver:
+    """Base of every driver. `Config` and `channels` are what the agent asks before it opens anything."""
+
+    Config: ClassVar[type[DriverConfig]] = DriverConfig
+    bus_kind: ClassVar[Literal["i2c", "serial", "none"]] = "none"
+
+    def __init__(self, config: Any, bus: Any = None) -> None:
+        self.config = config
+        self.bus = bus
+
+    @classmethod
+    def channels_of(cls, config: Any) -> Sequence[Channel]:
+        """The channels a sensor with this config has, in the order of `read`. Opens nothing."""
+        raise NotImplementedError(f"{cls.__name__} must say which channels it has")
+
+    def open(self) -> None:
+        """Probe the part and read what it keeps. Raises DeviceMismatch when another part answers."""
+
+    def trigger(self) -> float:
+        """Start a conversion. Returns the seconds until `read` is valid (0: at once)."""
+        return 0.0
+
+    def read(self) -> Sequence[Cell]:
+        """One cell per channel. Raises a DeviceError when the whole sensor failed."""
+        raise NotImplementedError(f"{type(self).__name__} must read")
+
+    def close(self) -> None:
+        """Leave the part quiet. Must not raise."""

@@ -1,0 +1,1 @@
+"""Chip drivers, one per file."""

@@ -1,0 +1,122 @@
+"""The frames of the sync protocol as plain values. `wire.messages` turns them into protobuf and back.
+
+Epochs appear by id here; on the wire they are named by their place in Hello.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from wire.ranges import RangeSet
+from wire.reading import Tombstone
+from wire.series import SeriesSet
+
+PROTOCOL_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class EpochOffer:
+    """What a gateway says of one epoch: how far it has counted and what it still holds."""
+
+    epoch: int
+    next_seq: int
+    offered: RangeSet
+    predecessor: int = 0  # 0: the outbox' first epoch
+    predecessor_next_seq: int | None = None  # None: unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """First frame of a stream. The last epoch of the list is the current one."""
+
+    machine: bytes
+    agent_version: str
+    config_version: str
+    generation_seen: int
+    epochs: tuple[EpochOffer, ...]
+    series_sets: tuple[int, ...] = ()
+    models: tuple[tuple[str, str], ...] = ()
+    protocol: int = PROTOCOL_VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class MessageFrame:
+    """One encoded segment. `next_seq` is the current epoch's, so that the cloud's ledger is always fresh."""
+
+    id: int
+    epoch: int
+    next_seq: int
+    segment: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TombstonesFrame:
+    """Records of what was given up."""
+
+    tombstones: tuple[Tombstone, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesSetsFrame:
+    """Definitions, on demand."""
+
+    sets: tuple[SeriesSet, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EpochCoverage:
+    """What the cloud has of one epoch. The two sets are disjoint: stored wins over tombstoned."""
+
+    stored: RangeSet = field(default_factory=RangeSet)
+    tombstoned: RangeSet = field(default_factory=RangeSet)
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """Answer to Hello: the cloud's generation and its coverage of each epoch that Hello named, in order."""
+
+    generation: int
+    coverage: tuple[EpochCoverage, ...]
+    server_time_us: int
+    credit_bytes: int
+    need_series: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """Durable now: Seq ranges by epoch, and tombstones by key."""
+
+    generation: int
+    stored: tuple[tuple[int, RangeSet], ...] = ()
+    tombstones: tuple[Tombstone, ...] = ()
+    message_ids: tuple[int, ...] = ()
+    credit_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """A message overlapped the coverage in part; nothing of it was stored."""
+
+    message_id: int
+    coverage: EpochCoverage
+
+
+@dataclass(frozen=True, slots=True)
+class NeedSeries:
+    """A message used unknown series sets; nothing of it was stored. Send the sets, then the message again."""
+
+    message_id: int
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A message that cannot be stored as it is. `code` is stable, `detail` is for people."""
+
+    message_id: int
+    code: str
+    detail: str
+
+
+GatewayFrame = Hello | MessageFrame | TombstonesFrame | SeriesSetsFrame
+CloudFrame = Welcome | Ack | Overlap | NeedSeries | Refused

@@ -1,0 +1,222 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class GatewayFrame(_message.Message):
+    __slots__ = ("hello", "message", "tombstones", "series_sets")
+    HELLO_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    TOMBSTONES_FIELD_NUMBER: _ClassVar[int]
+    SERIES_SETS_FIELD_NUMBER: _ClassVar[int]
+    hello: Hello
+    message: Message
+    tombstones: Tombstones
+    series_sets: SeriesSets
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., message: _Optional[_Union[Message, _Mapping]] = ..., tombstones: _Optional[_Union[Tombstones, _Mapping]] = ..., series_sets: _Optional[_Union[SeriesSets, _Mapping]] = ...) -> None: ...
+
+class CloudFrame(_message.Message):
+    __slots__ = ("welcome", "ack", "overlap", "need_series", "refused")
+    WELCOME_FIELD_NUMBER: _ClassVar[int]
+    ACK_FIELD_NUMBER: _ClassVar[int]
+    OVERLAP_FIELD_NUMBER: _ClassVar[int]
+    NEED_SERIES_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    welcome: Welcome
+    ack: Ack
+    overlap: Overlap
+    need_series: NeedSeries
+    refused: Refused
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., overlap: _Optional[_Union[Overlap, _Mapping]] = ..., need_series: _Optional[_Union[NeedSeries, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ...) -> None: ...
+
+class Hello(_message.Message):
+    __slots__ = ("protocol", "machine", "agent_version", "config_version", "models", "generation_seen", "epochs", "series_sets")
+    class ModelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    MACHINE_FIELD_NUMBER: _ClassVar[int]
+    AGENT_VERSION_FIELD_NUMBER: _ClassVar[int]
+    CONFIG_VERSION_FIELD_NUMBER: _ClassVar[int]
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_SEEN_FIELD_NUMBER: _ClassVar[int]
+    EPOCHS_FIELD_NUMBER: _ClassVar[int]
+    SERIES_SETS_FIELD_NUMBER: _ClassVar[int]
+    protocol: int
+    machine: bytes
+    agent_version: str
+    config_version: str
+    models: _containers.ScalarMap[str, str]
+    generation_seen: int
+    epochs: _containers.RepeatedCompositeFieldContainer[EpochOffer]
+    series_sets: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, protocol: _Optional[int] = ..., machine: _Optional[bytes] = ..., agent_version: _Optional[str] = ..., config_version: _Optional[str] = ..., models: _Optional[_Mapping[str, str]] = ..., generation_seen: _Optional[int] = ..., epochs: _Optional[_Iterable[_Union[EpochOffer, _Mapping]]] = ..., series_sets: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class EpochOffer(_message.Message):
+    __slots__ = ("epoch", "next_seq", "offered", "predecessor", "predecessor_next_seq")
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    NEXT_SEQ_FIELD_NUMBER: _ClassVar[int]
+    OFFERED_FIELD_NUMBER: _ClassVar[int]
+    PREDECESSOR_FIELD_NUMBER: _ClassVar[int]
+    PREDECESSOR_NEXT_SEQ_FIELD_NUMBER: _ClassVar[int]
+    epoch: int
+    next_seq: int
+    offered: _containers.RepeatedScalarFieldContainer[int]
+    predecessor: int
+    predecessor_next_seq: int
+    def __init__(self, epoch: _Optional[int] = ..., next_seq: _Optional[int] = ..., offered: _Optional[_Iterable[int]] = ..., predecessor: _Optional[int] = ..., predecessor_next_seq: _Optional[int] = ...) -> None: ...
+
+class Message(_message.Message):
+    __slots__ = ("id", "epoch_index", "next_seq", "segment")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_INDEX_FIELD_NUMBER: _ClassVar[int]
+    NEXT_SEQ_FIELD_NUMBER: _ClassVar[int]
+    SEGMENT_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    epoch_index: int
+    next_seq: int
+    segment: bytes
+    def __init__(self, id: _Optional[int] = ..., epoch_index: _Optional[int] = ..., next_seq: _Optional[int] = ..., segment: _Optional[bytes] = ...) -> None: ...
+
+class Tombstones(_message.Message):
+    __slots__ = ("tombstones",)
+    TOMBSTONES_FIELD_NUMBER: _ClassVar[int]
+    tombstones: _containers.RepeatedCompositeFieldContainer[Tombstone]
+    def __init__(self, tombstones: _Optional[_Iterable[_Union[Tombstone, _Mapping]]] = ...) -> None: ...
+
+class Tombstone(_message.Message):
+    __slots__ = ("epoch_index", "first", "end", "reason", "count", "span_first_us", "span_last_us")
+    EPOCH_INDEX_FIELD_NUMBER: _ClassVar[int]
+    FIRST_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    SPAN_FIRST_US_FIELD_NUMBER: _ClassVar[int]
+    SPAN_LAST_US_FIELD_NUMBER: _ClassVar[int]
+    epoch_index: int
+    first: int
+    end: int
+    reason: int
+    count: int
+    span_first_us: int
+    span_last_us: int
+    def __init__(self, epoch_index: _Optional[int] = ..., first: _Optional[int] = ..., end: _Optional[int] = ..., reason: _Optional[int] = ..., count: _Optional[int] = ..., span_first_us: _Optional[int] = ..., span_last_us: _Optional[int] = ...) -> None: ...
+
+class SeriesSets(_message.Message):
+    __slots__ = ("sets",)
+    SETS_FIELD_NUMBER: _ClassVar[int]
+    sets: _containers.RepeatedCompositeFieldContainer[SeriesSet]
+    def __init__(self, sets: _Optional[_Iterable[_Union[SeriesSet, _Mapping]]] = ...) -> None: ...
+
+class SeriesSet(_message.Message):
+    __slots__ = ("stamp_unit", "series")
+    STAMP_UNIT_FIELD_NUMBER: _ClassVar[int]
+    SERIES_FIELD_NUMBER: _ClassVar[int]
+    stamp_unit: int
+    series: _containers.RepeatedCompositeFieldContainer[SeriesDef]
+    def __init__(self, stamp_unit: _Optional[int] = ..., series: _Optional[_Iterable[_Union[SeriesDef, _Mapping]]] = ...) -> None: ...
+
+class SeriesDef(_message.Message):
+    __slots__ = ("sensor", "channel", "unit", "value_type", "num", "den", "off", "device_class", "low", "high", "rate_max", "calibration")
+    SENSOR_FIELD_NUMBER: _ClassVar[int]
+    CHANNEL_FIELD_NUMBER: _ClassVar[int]
+    UNIT_FIELD_NUMBER: _ClassVar[int]
+    VALUE_TYPE_FIELD_NUMBER: _ClassVar[int]
+    NUM_FIELD_NUMBER: _ClassVar[int]
+    DEN_FIELD_NUMBER: _ClassVar[int]
+    OFF_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_CLASS_FIELD_NUMBER: _ClassVar[int]
+    LOW_FIELD_NUMBER: _ClassVar[int]
+    HIGH_FIELD_NUMBER: _ClassVar[int]
+    RATE_MAX_FIELD_NUMBER: _ClassVar[int]
+    CALIBRATION_FIELD_NUMBER: _ClassVar[int]
+    sensor: str
+    channel: str
+    unit: str
+    value_type: int
+    num: int
+    den: int
+    off: int
+    device_class: str
+    low: float
+    high: float
+    rate_max: float
+    calibration: int
+    def __init__(self, sensor: _Optional[str] = ..., channel: _Optional[str] = ..., unit: _Optional[str] = ..., value_type: _Optional[int] = ..., num: _Optional[int] = ..., den: _Optional[int] = ..., off: _Optional[int] = ..., device_class: _Optional[str] = ..., low: _Optional[float] = ..., high: _Optional[float] = ..., rate_max: _Optional[float] = ..., calibration: _Optional[int] = ...) -> None: ...
+
+class Welcome(_message.Message):
+    __slots__ = ("generation", "coverage", "server_time_us", "credit_bytes", "need_series")
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    COVERAGE_FIELD_NUMBER: _ClassVar[int]
+    SERVER_TIME_US_FIELD_NUMBER: _ClassVar[int]
+    CREDIT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    NEED_SERIES_FIELD_NUMBER: _ClassVar[int]
+    generation: int
+    coverage: _containers.RepeatedCompositeFieldContainer[Coverage]
+    server_time_us: int
+    credit_bytes: int
+    need_series: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, generation: _Optional[int] = ..., coverage: _Optional[_Iterable[_Union[Coverage, _Mapping]]] = ..., server_time_us: _Optional[int] = ..., credit_bytes: _Optional[int] = ..., need_series: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Coverage(_message.Message):
+    __slots__ = ("stored", "tombstoned")
+    STORED_FIELD_NUMBER: _ClassVar[int]
+    TOMBSTONED_FIELD_NUMBER: _ClassVar[int]
+    stored: _containers.RepeatedScalarFieldContainer[int]
+    tombstoned: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, stored: _Optional[_Iterable[int]] = ..., tombstoned: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Ack(_message.Message):
+    __slots__ = ("generation", "stored", "tombstones", "credit_bytes", "message_ids")
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    STORED_FIELD_NUMBER: _ClassVar[int]
+    TOMBSTONES_FIELD_NUMBER: _ClassVar[int]
+    CREDIT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_IDS_FIELD_NUMBER: _ClassVar[int]
+    generation: int
+    stored: _containers.RepeatedCompositeFieldContainer[AckedRanges]
+    tombstones: _containers.RepeatedCompositeFieldContainer[Tombstone]
+    credit_bytes: int
+    message_ids: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, generation: _Optional[int] = ..., stored: _Optional[_Iterable[_Union[AckedRanges, _Mapping]]] = ..., tombstones: _Optional[_Iterable[_Union[Tombstone, _Mapping]]] = ..., credit_bytes: _Optional[int] = ..., message_ids: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class AckedRanges(_message.Message):
+    __slots__ = ("epoch_index", "ranges")
+    EPOCH_INDEX_FIELD_NUMBER: _ClassVar[int]
+    RANGES_FIELD_NUMBER: _ClassVar[int]
+    epoch_index: int
+    ranges: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, epoch_index: _Optional[int] = ..., ranges: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Overlap(_message.Message):
+    __slots__ = ("message_id", "coverage")
+    MESSAGE_ID_FIELD_NUMBER: _ClassVar[int]
+    COVERAGE_FIELD_NUMBER: _ClassVar[int]
+    message_id: int
+    coverage: Coverage
+    def __init__(self, message_id: _Optional[int] = ..., coverage: _Optional[_Union[Coverage, _Mapping]] = ...) -> None: ...
+
+class NeedSeries(_message.Message):
+    __slots__ = ("message_id", "ids")
+    MESSAGE_ID_FIELD_NUMBER: _ClassVar[int]
+    IDS_FIELD_NUMBER: _ClassVar[int]
+    message_id: int
+    ids: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, message_id: _Optional[int] = ..., ids: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Refused(_message.Message):
+    __slots__ = ("message_id", "code", "detail")
+    MESSAGE_ID_FIELD_NUMBER: _ClassVar[int]
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    message_id: int
+    code: str
+    detail: str
+    def __init__(self, message_id: _Optional[int] = ..., code: _Optional[str] = ..., detail: _Optional[str] = ...) -> None: ...
