@@ -1,0 +1,58 @@
+# Tidegate. Two commands matter: `make demo` and `make test`. Both do their own set-up in .venv.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+WORKERS ?= 2
+
+help: ## show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1\t/' | expand -t 20
+
+setup: $(READY) ## make .venv (repeatable; picks up where it was interrupted)
+
+# The stamp is written last, so an interrupted set-up is done again from the start.
+$(READY): requirements/dev.txt pyproject.toml
+	@command -v $(PYTHON) >/dev/null 2>&1 || { echo "python3 is missing. Try: sudo apt-get install python3 python3-venv" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11. Try: make PYTHON=python3.11 setup" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "the venv module is incomplete. Try: sudo apt-get install python3-venv" >&2; exit 1; }
+	@echo "setting up $(VENV) (once, about a minute)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $(READY)
+
+demo: setup ## three simulated gateways, a cloud, cuts and kills; nothing lost, nothing twice
+	@$(BIN)/edge-sim demo $(ARGS)
+
+test: setup ## lint, types, and every test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest -n $(WORKERS) -m "not system and not nightly" -rs
+	$(BIN)/pytest -m "system and not nightly" -rs
+
+nightly: setup ## what is long: more seeds, longer fuzzing, all benchmarks (recorded in benchmarks/results)
+	TIDEGATE_SIM_SEEDS=5000 $(BIN)/pytest -n $(WORKERS) tests/sim -rs
+	$(BIN)/pytest -m nightly -rs
+	$(BIN)/python -m tests.fuzz.segment --seconds 600
+	$(MAKE) bench
+
+bench: setup ## every benchmark, one after another, into benchmarks/results
+	@mkdir -p benchmarks/results
+	for name in wire ingest footprint; do \
+	  $(BIN)/python -m benchmarks.$$name --json benchmarks/results/$$name.json || exit 1; done
+
+protos: setup ## generate wire/v1 from protos
+	$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=. --pyi_out=. --grpc_python_out=. protos/wire/v1/*.proto
+
+lock: ## resolve requirements/*.txt anew (needs uv)
+	for extra in edge cloud dev; do \
+	  uv pip compile pyproject.toml --extra $$extra --universal --python-version 3.11 --generate-hashes \
+	    --no-emit-index-url --no-header --quiet --upgrade --output-file requirements/$$extra.txt || exit 1; done
+
+clean: ## remove .venv and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+.PHONY: help setup demo test nightly bench protos lock clean
