@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from wire.clock import Anchor
 from wire.reading import CellState, Kind, Priority
+from wire.series import StampUnit
 
 MESSAGE_BYTES_MAX = 256 * 1024
 MESSAGE_CELLS_MAX = 1 << 20
@@ -47,6 +48,7 @@ class Block:
     states: NDArray[np.uint8] | None = None
     quality: NDArray[np.uint8] | None = None
     scores: NDArray[np.uint8] | None = None
+    stamp_unit: StampUnit = StampUnit.MS  # the set's, repeated so that time can be told without the definitions
 
     @property
     def ticks(self) -> int:
@@ -87,6 +89,7 @@ class BlockHeader:
     set_id: int
     ticks: int
     columns: int
+    stamp_unit: StampUnit = StampUnit.MS
 
 
 @dataclass(frozen=True, slots=True)
