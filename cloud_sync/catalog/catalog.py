@@ -13,7 +13,8 @@ from wire.clock import Anchor
 from wire.reading import Tombstone
 from wire.segment import Header
 from wire.series import SeriesSet
-from wire.sync.frames import EpochCoverage, Hello
+from wire.sync.frames import Hello
+from wire.sync.outcomes import CatalogOutcome, HelloAnswer
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,42 +39,6 @@ class PackEntry:
     length: int
     t_min_us: int
     t_max_us: int
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """New rows: the message is durable."""
-
-
-@dataclass(frozen=True, slots=True)
-class AlreadyStored:
-    """Every Seq of it was there: acknowledge, keep nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Overlaps:
-    """Part of it was there: nothing kept. The sender merges again."""
-
-    coverage: EpochCoverage
-
-
-@dataclass(frozen=True, slots=True)
-class UnknownSeries:
-    """Nothing kept until these definitions are known."""
-
-    ids: tuple[int, ...]
-
-
-Outcome = Stored | AlreadyStored | Overlaps | UnknownSeries
-
-
-@dataclass(frozen=True, slots=True)
-class HelloAnswer:
-    """What Welcome says."""
-
-    generation: int
-    coverage: tuple[EpochCoverage, ...]
-    need_series: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +100,7 @@ class Catalog(Protocol):
         """Reserve an id and a key never used before."""
         ...
 
-    def commit_pack(self, ticket: PackTicket, size: int, entries: Sequence[PackEntry]) -> list[Outcome]:
+    def commit_pack(self, ticket: PackTicket, size: int, entries: Sequence[PackEntry]) -> list[CatalogOutcome]:
         """One transaction under the epochs' row locks: pack, messages, coverage, anchors, next_seq.
 
         Returns one outcome per entry, in order. Raises `PackExpired` past the deadline; nothing was stored then.
