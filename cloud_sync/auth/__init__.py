@@ -1,0 +1,1 @@
+"""Who is who: the development CA and the identity in a certificate."""

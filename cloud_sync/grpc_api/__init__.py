@@ -1,0 +1,1 @@
+"""The only place of the service that knows gRPC."""

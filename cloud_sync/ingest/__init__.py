@@ -1,0 +1,1 @@
+"""From checked messages to durable packs."""

@@ -1,0 +1,1 @@
+"""Objects and packs: where the bytes of messages live."""
