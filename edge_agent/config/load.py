@@ -1,0 +1,165 @@
+"""From files to one `Config`: the main file, then `conf.d/*.toml` beside it, read once and checked whole."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import socket
+import tomllib
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from edge_agent.config.check import Entry, Place, Problems, Table, check_table, table_of
+from edge_agent.config.drivers import Drivers
+from edge_agent.config.lines import key_lines
+from edge_agent.config.model import (
+    AgentSection,
+    BufferSection,
+    BusSection,
+    CloudSection,
+    Config,
+    Section,
+    SensorPlan,
+)
+from edge_agent.config.sensors import SensorChecker
+from edge_agent.config.values import nearest
+from edge_agent.errors import ConfigInvalid
+
+DEFAULT_FILE = Path("/etc/edge-agent/edge-agent.toml")
+
+SINGLE = {"agent": AgentSection, "cloud": CloudSection, "buffer": BufferSection}
+TOP = (*SINGLE, "bus", "sensor")
+FILE_BYTES_MAX = 4 << 20
+
+S = TypeVar("S", bound=Section)
+
+
+def load(file: Path, drivers: Drivers | None = None) -> Config:
+    """Read and check. Raises ConfigInvalid with every problem, one line each."""
+    problems = Problems()
+    file = file.absolute()
+    loader = _Loader(file, drivers or Drivers(), problems)
+    config = loader.load()
+    if config is None or len(problems):
+        raise ConfigInvalid(problems.lines())
+    return config
+
+
+def files_of(file: Path) -> list[Path]:
+    """The main file and its conf.d, by name."""
+    return [file, *sorted((file.parent / "conf.d").glob("*.toml"))]
+
+
+class _Loader:
+    def __init__(self, file: Path, drivers: Drivers, problems: Problems) -> None:
+        self._file = file
+        self._drivers = drivers
+        self._problems = problems
+        self._singles: dict[str, Table] = {}
+        self._places: dict[str, Place] = {}
+        self._buses: dict[str, Entry] = {}
+        self._sensors: list[Entry] = []
+        self._hash = hashlib.blake2b(digest_size=8)
+
+    def load(self) -> Config | None:
+        for path in files_of(self._file):
+            self._read(path)
+        agent = self._section("agent", AgentSection)
+        cloud = self._section("cloud", CloudSection) if "cloud" in self._singles else None
+        buffer = self._section("buffer", BufferSection)
+        if cloud is not None and cloud.backoff_min > cloud.backoff_max:
+            self._problems.add(self._places["cloud"], "[cloud]", "backoff_min is above backoff_max")
+        buses = {name: self._bus(name, entry) for name, entry in self._buses.items()}
+        checker = SensorChecker(agent or AgentSection(), buses, self._drivers, self._problems)
+        sensors = [checker.check(self._table(entry), entry.place) for entry in self._sensors]
+        if agent is None or buffer is None or len(self._problems):
+            return None
+        return Config(
+            file=self._file,
+            version=self._hash.hexdigest(),
+            agent=msgspec.structs.replace(agent, name=agent.name or socket.gethostname()),
+            cloud=cloud,
+            buffer=buffer,
+            buses={name: bus for name, bus in buses.items() if bus is not None},
+            sensors=tuple(sensor for sensor in sensors if isinstance(sensor, SensorPlan)),
+        )
+
+    def _read(self, path: Path) -> None:
+        try:
+            if path.stat().st_size > FILE_BYTES_MAX:
+                self._problems.add_plain(path, 0, f"{path}: over {FILE_BYTES_MAX} bytes; this is no configuration")
+                return
+            data = path.read_bytes()
+            text = data.decode("utf-8")
+        except FileNotFoundError:
+            hint = " – make one: edge-agent config init > FILE" if path == self._file else ""
+            self._problems.add_plain(path, 0, f"{path}: no such file{hint}")
+            return
+        except (OSError, UnicodeDecodeError) as error:
+            self._problems.add_plain(path, 0, f"{path}: cannot be read: {error}")
+            return
+        self._hash.update(data)
+        text = text.replace("\r\n", "\n")
+        try:
+            values = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            found = re.search(r"\(at line (\d+), column (\d+)\)", str(error))
+            line = int(found[1]) if found else text.count("\n") + 1
+            what = str(error).split(" (at ")[0]
+            self._problems.add_plain(path, line, f"{path.name}:{line}: not TOML: {what}")
+            return
+        self._gather(values, Place(path, key_lines(text)))
+
+    def _gather(self, values: dict[str, Any], root: Place) -> None:
+        for name, value in values.items():
+            place = root.at(name)
+            if name in SINGLE and isinstance(value, dict):
+                self._gather_single(name, value, place)
+            elif name == "bus" and isinstance(value, dict):
+                for bus, said in value.items():
+                    self._gather_bus(bus, said, place.at(bus))
+            elif name == "sensor" and isinstance(value, list):
+                for index, said in enumerate(value):
+                    self._sensors.append(Entry(said, place.at(index)))
+            elif name in TOP:
+                shape = {"sensor": "[[sensor]]", "bus": "[bus.NAME]"}.get(name, f"[{name}]")
+                self._problems.add(place, name, f"must be a table, written {shape}")
+            else:
+                self._problems.add(place, f"[{name}]", f'unknown table "{name}"{nearest(name, TOP)}')
+
+    def _gather_single(self, name: str, value: dict[str, Any], place: Place) -> None:
+        table = self._singles.setdefault(name, {})
+        self._places.setdefault(name, place)
+        for key, entry in table_of(value, place).items():
+            if key in table:
+                self._problems.add(entry.place, f"[{name}]", f"{key} is set twice, first at {table[key].place}")
+            else:
+                table[key] = entry
+
+    def _gather_bus(self, name: str, said: Any, place: Place) -> None:
+        if name in self._buses:
+            self._problems.add(place, f"[bus.{name}]", f"stands twice, first at {self._buses[name].place}")
+        else:
+            self._buses[name] = Entry(said, place)
+
+    def _section(self, name: str, struct: type[S]) -> S | None:
+        place = self._places.get(name, Place(self._file, {}))
+        return check_table(struct, self._singles.get(name, {}), place, f"[{name}]", self._problems)
+
+    def _table(self, entry: Entry) -> Table:
+        if isinstance(entry.value, dict):
+            return table_of(entry.value, entry.place)
+        self._problems.add(entry.place, "sensor", "must be a table, written [[sensor]]")
+        return {}
+
+    def _bus(self, name: str, entry: Entry) -> BusSection | None:
+        where = f"[bus.{name}]"
+        if not isinstance(entry.value, dict):
+            self._problems.add(entry.place, where, "must be a table")
+            return None
+        bus = check_table(BusSection, table_of(entry.value, entry.place), entry.place, where, self._problems)
+        if bus is None or bus.device:
+            return bus
+        return msgspec.structs.replace(bus, device=f"/dev/{name}")

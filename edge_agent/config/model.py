@@ -1,0 +1,184 @@
+"""What the agent is told, one frozen struct per part. Times are seconds, sizes bytes, paths absolute."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from hardware.driver import Channel, Driver
+from wire.reading import Priority
+
+
+def _duration(low: float, high: float) -> Meta:
+    return Meta(ge=low, le=high, extra={"kind": "duration"})
+
+
+def _size(low: int, high: int) -> Meta:
+    return Meta(ge=low, le=high, extra={"kind": "size"})
+
+
+PATH = Meta(min_length=1, extra={"kind": "path"})
+NAME = Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$", extra={"rule": "1 to 63 letters, digits, '.', '_' or '-'"})
+
+Interval = Annotated[float, _duration(0.01, 86400)]
+
+
+class Section(msgspec.Struct, frozen=True):
+    """Base of every table of the file."""
+
+
+class AgentSection(Section, frozen=True):
+    """[agent]: who this gateway is and where it keeps what."""
+
+    name: Annotated[str, NAME] = ""  # empty: the host name
+    interval: Interval = 10.0  # of sensors that name none
+    state_dir: Annotated[str, PATH] = "/var/lib/edge-agent"
+    runtime_dir: Annotated[str, PATH] = "/run/edge-agent"
+    labels: dict[str, str] = {}
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class CloudSection(Section, frozen=True):
+    """[cloud]: where readings go. Without the table the agent collects and keeps."""
+
+    url: Annotated[str, Meta(pattern=r"^https://[^/\s]+$", extra={"rule": "https://HOST:PORT"})]
+    ca: Annotated[str, PATH]
+    cert: Annotated[str, PATH]
+    key: Annotated[str, PATH]
+    server_name: str = ""  # the name in the server's certificate, where it is not the host
+    batch: Annotated[float, _duration(0, 3600)] = 60.0  # how long readings are merged before they go
+    backoff_min: Annotated[float, _duration(0.05, 60)] = 0.5
+    backoff_max: Annotated[float, _duration(0.1, 3600)] = 60.0
+    drain: Annotated[float, _duration(0, 60)] = 5.0  # how long a clean stop may wait for the last acks
+
+    @property
+    def address(self) -> str:
+        """host:port of the url; 8443 where it names no port."""
+        host = self.url.removeprefix("https://")
+        return host if host.rpartition(":")[2].isdigit() else f"{host}:8443"
+
+
+class BufferSection(Section, frozen=True):
+    """[buffer]: what is kept while the cloud is away."""
+
+    max_size: Annotated[int, _size(1_000_000, 1 << 50)] = 2_000_000_000
+    commit_interval: Annotated[float, _duration(0.1, 3600)] = 5.0  # the most a power cut can cost
+    journal_size: Annotated[int, _size(65_536, 1 << 30)] = 4 << 20
+
+
+class BusSection(Section, frozen=True):
+    """[bus.NAME]: one physical bus."""
+
+    kind: Literal["i2c"]
+    device: Annotated[str, Meta(min_length=1)] = ""  # empty: /dev/NAME
+
+
+class Median(Section, frozen=True):
+    """Each value becomes the median of the last `median` ones; raw units stay."""
+
+    median: Annotated[int, Meta(ge=3, le=99)]
+
+
+class Delta(Section, frozen=True):
+    """A value is taken when it moved by `delta` (in the channel's unit) or `heartbeat` passed since the last."""
+
+    delta: Annotated[float, Meta(gt=0)]
+    heartbeat: Annotated[float, _duration(0, 86400 * 7)] = 0.0  # 0: never only because of time
+
+
+class Throttle(Section, frozen=True):
+    """At most one value is taken per `throttle`."""
+
+    throttle: Annotated[float, _duration(0.01, 86400 * 7)]
+
+
+class CalibrateLinear(Section, frozen=True):
+    """Pairs (measured, true) in the channel's unit; applied when values are asked for, never to raw."""
+
+    calibrate_linear: Annotated[list[tuple[float, float]], Meta(min_length=1, max_length=64)]
+    version: Annotated[int, Meta(ge=1, le=2**32 - 1)] = 1
+
+
+FILTERS: dict[str, type[Section]] = {
+    "median": Median,
+    "delta": Delta,
+    "throttle": Throttle,
+    "calibrate_linear": CalibrateLinear,
+}
+Filter = Median | Delta | Throttle
+
+
+class ChannelSection(Section, frozen=True):
+    """[sensor.channel.NAME]: what people add to what the driver knows. `low`, `high`, `rate_max` in its unit."""
+
+    filter: list[dict[str, Any]] = []
+    low: float | None = None
+    high: float | None = None
+    rate_max: Annotated[float, Meta(gt=0)] | None = None  # unit per second
+    stale: Annotated[float, _duration(0.01, 86400 * 7)] | None = None  # none: three intervals
+    stuck: Annotated[int, Meta(ge=2, le=1_000_000)] | None = None  # so many equal raw values in a row
+    needs_calibration: bool = False
+
+
+class SensorSection(Section, frozen=True):
+    """[[sensor]]: the agent's own keys; all others are the driver's options."""
+
+    id: Annotated[str, NAME]
+    driver: str
+    bus: str = ""
+    interval: Interval | None = None
+    priority: Literal["normal", "low"] = "normal"
+    timeout: Annotated[float, _duration(0.05, 60)] = 2.0  # a driver call that takes longer is given up
+
+
+class ChannelPlan(Section, frozen=True):
+    """One channel of one sensor, ready to sample."""
+
+    channel: Channel
+    stale: float
+    filters: tuple[Filter, ...] = ()
+    calibration: CalibrateLinear | None = None
+    low: float | None = None
+    high: float | None = None
+    rate_max: float | None = None
+    stuck: int = 0  # 0: not watched
+    needs_calibration: bool = False
+
+
+class SensorPlan(Section, frozen=True):
+    """One sensor, ready to open."""
+
+    id: str
+    driver_name: str
+    driver: type[Driver]
+    config: Any  # the driver's own Config
+    bus: str  # "" for a sensor without a bus
+    interval: float
+    priority: Priority
+    timeout: float
+    channels: tuple[ChannelPlan, ...]
+
+
+class Config(Section, frozen=True):
+    """Everything, checked."""
+
+    file: Path
+    version: str  # hash of the files' content, for Hello
+    agent: AgentSection
+    cloud: CloudSection | None
+    buffer: BufferSection
+    buses: dict[str, BusSection]
+    sensors: tuple[SensorPlan, ...]
+
+    @property
+    def state_dir(self) -> Path:
+        """Where the outbox lives."""
+        return Path(self.agent.state_dir)
+
+    @property
+    def runtime_dir(self) -> Path:
+        """Where the journal and the control socket live (RAM)."""
+        return Path(self.agent.runtime_dir)
