@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass
 from enum import IntEnum
 from functools import cached_property
@@ -75,6 +76,12 @@ class SeriesDef:
                 raise ValueError(f"name {name!r} must be 1 to {NAME_LENGTH_MAX} printable characters without '/'")
         if self.den < 1:
             raise ValueError(f"den {self.den} of {self.sensor}/{self.channel} must be at least 1")
+        for bound in ("low", "high", "rate_max"):
+            number = getattr(self, bound)
+            if number is not None:
+                if not math.isfinite(number):
+                    raise ValueError(f"{bound} {number} of {self.sensor}/{self.channel} must be finite")
+                object.__setattr__(self, bound, float(number))  # 0 and 0.0 have one hash, on both ends
 
     @property
     def name(self) -> str:
