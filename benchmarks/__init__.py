@@ -1,1 +1,1 @@
-"""Side-by-side measurements with peers and with the floor, each one command: `python -m benchmarks.NAME [--json FILE]`."""
+"""Measurements beside peers and beside the floor, each one command: `python -m benchmarks.NAME [--json FILE]`."""

@@ -16,6 +16,7 @@ from wire.series import StampUnit
 
 MESSAGE_BYTES_MAX = 256 * 1024
 MESSAGE_CELLS_MAX = 1 << 20
+SCORE_NONE = 255  # score code of a cell that no detector scored; 0 is quiet
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,133 @@
+"""Variable-length integers (LEB128: seven bits a byte, low bits first), one at a time and whole arrays at once."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wire.errors import SegmentCorrupt
+
+U64_MAX = (1 << 64) - 1
+VARINT_BYTES_MAX = 10  # ceil(64 / 7)
+_LENGTH_STEPS = np.array([1 << (7 * i) for i in range(1, VARINT_BYTES_MAX)], np.uint64)
+
+U64 = NDArray[np.uint64]
+I64 = NDArray[np.int64]
+
+
+def varint(value: int) -> bytes:
+    """One unsigned number below 2^64."""
+    if value < 0x80:
+        return bytes((value,))
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def zigzag(value: int) -> int:
+    """Signed to unsigned, small magnitudes first: 0, -1, 1, -2 become 0, 1, 2, 3."""
+    return value << 1 if value >= 0 else (-value << 1) - 1
+
+
+def unzigzag(value: int) -> int:
+    """Inverse of `zigzag`."""
+    return value >> 1 if not value & 1 else -(value + 1 >> 1)
+
+
+def zigzag_array(values: U64) -> U64:
+    """`zigzag` of int64 bit patterns."""
+    signs = (values.view(np.int64) >> np.int64(63)).view(np.uint64)
+    signs ^= values << np.uint64(1)
+    return signs
+
+
+def unzigzag_array(values: U64) -> U64:
+    """Inverse of `zigzag_array`."""
+    signs = np.negative(values & np.uint64(1))
+    signs ^= values >> np.uint64(1)
+    return signs
+
+
+def varint_lengths(values: U64) -> I64:
+    """Bytes that each number takes."""
+    lengths: I64 = np.searchsorted(_LENGTH_STEPS, values, "right").astype(np.int64) + 1
+    return lengths
+
+
+def varints(values: U64) -> bytes:
+    """All numbers, one after another."""
+    if not len(values):
+        return b""
+    lengths = varint_lengths(values)
+    places = np.arange(int(lengths.max()))
+    septets = (values[:, None] >> (7 * places).astype(np.uint64)).astype(np.uint8) | np.uint8(0x80)
+    septets[np.arange(len(values)), lengths - 1] &= np.uint8(0x7F)
+    return septets[places < lengths[:, None]].tobytes()
+
+
+class Reader:
+    """A place in bytes. Every method raises SegmentCorrupt instead of reading past the end."""
+
+    __slots__ = ("at", "data", "end")
+
+    def __init__(self, data: bytes, at: int = 0, end: int | None = None) -> None:
+        self.data = data
+        self.at = at
+        self.end = len(data) if end is None else end
+
+    def take(self, length: int) -> bytes:
+        """The next `length` bytes."""
+        at = self.at
+        if length > self.end - at:
+            raise SegmentCorrupt(f"{length} bytes wanted at {at}, {self.end - at} are left")
+        self.at = at + length
+        return self.data[at : self.at]
+
+    def byte(self) -> int:
+        """The next byte."""
+        if self.at >= self.end:
+            raise SegmentCorrupt(f"a byte wanted at {self.at}, none is left")
+        self.at += 1
+        return self.data[self.at - 1]
+
+    def varint(self, limit: int = U64_MAX, what: str = "number") -> int:
+        """The next number, refused over `limit`."""
+        value = shift = 0
+        while True:
+            byte = self.byte()
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                break
+            shift += 7
+            if shift >= 7 * VARINT_BYTES_MAX:
+                raise SegmentCorrupt(f"{what} at {self.at} is longer than {VARINT_BYTES_MAX} bytes")
+        if value > limit:
+            raise SegmentCorrupt(f"{what} {value} is over {limit}")
+        return value
+
+    def varints(self, count: int) -> U64:
+        """The next `count` numbers, modulo 2^64. Never allocates more than the bytes left allow."""
+        if count > self.end - self.at:
+            raise SegmentCorrupt(f"{count} numbers wanted at {self.at}, {self.end - self.at} bytes are left")
+        if not count:
+            return np.empty(0, np.uint64)
+        window = np.frombuffer(self.data, np.uint8, min(self.end - self.at, count * VARINT_BYTES_MAX), self.at)
+        ends = np.flatnonzero(window < 0x80)[:count]
+        if len(ends) < count:
+            raise SegmentCorrupt(f"{count} numbers wanted at {self.at}, {len(ends)} are there")
+        starts = np.empty(count, np.int64)
+        starts[0] = 0
+        starts[1:] = ends[:-1] + 1
+        lengths = ends - starts
+        longest = int(lengths.max())
+        if longest >= VARINT_BYTES_MAX:
+            raise SegmentCorrupt(f"a number after {self.at} is longer than {VARINT_BYTES_MAX} bytes")
+        values = (window[ends]).astype(np.uint64) << (7 * lengths).astype(np.uint64)
+        for place in range(longest):
+            more = np.flatnonzero(lengths > place)
+            values[more] |= (window[starts[more] + place] & np.uint8(0x7F)).astype(np.uint64) << np.uint64(7 * place)
+        self.at += int(ends[-1]) + 1
+        return values
