@@ -36,13 +36,19 @@ class Channel:
 
 
 class DriverConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Options of one sensor: a driver adds its own. Unknown keys are refused."""
+    """Options of one sensor: a driver adds its own. Unknown keys are refused.
+
+    A string annotated with `msgspec.Meta(extra={"kind": "path"})` is taken relative to the configuration file.
+    """
 
 
 class I2cBus(Protocol):
     """One I2C bus. Raises DeviceNoAnswer for a NAK, DeviceTimeout for a stuck line, BusDown when the node is gone."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """How people call it: `i2c-1`."""
+        ...
 
     def write(self, address: int, register: int, data: bytes) -> None:
         """Write `data` (0 to 32 bytes) from `register` on."""
@@ -54,6 +60,10 @@ class I2cBus(Protocol):
 
     def transfer(self, address: int, data: bytes, length: int) -> bytes:
         """Write `data` if any, then read `length` bytes if any, in one transaction."""
+        ...
+
+    def close(self) -> None:
+        """Release the node. Must not raise; the bus is not used afterwards."""
         ...
 
 

@@ -1,0 +1,218 @@
+"""The conformance kit: what every driver must stand, whoever wrote it.
+
+A driver's author writes one `Golden` (a TOML file: options, the part's registers, the cells expected of them) and
+calls `check_all`. The registers stand in for the part through `RegisterBus`, an I2C part that counts its register
+pointer up by itself, and that can fail at any transaction.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from hardware.driver import Cell, Driver, DriverConfig
+from hardware.errors import DeviceDataBad, DeviceError, DeviceMismatch, DeviceNoAnswer, DeviceTimeout
+
+REGISTERS = 256
+CONVERSION_S_LIMIT = 10.0  # a longer wait would stall a bus for every other part on it
+
+
+@dataclass(frozen=True)
+class Golden:
+    """One known case. For a driver without a bus `registers` is empty and `options` name the recorded source."""
+
+    source: str  # where the numbers come from
+    options: Mapping[str, Any]
+    cells: tuple[int | float | str, ...]  # a raw value, or the class name of the channel's error
+    registers: Mapping[int, int] = field(default_factory=dict)
+    wrong: Mapping[int, int] = field(default_factory=dict)  # what another part would show instead
+
+    @classmethod
+    def load(cls, path: Path) -> Golden:
+        """From TOML: `source`, `[options]`, `cells`, and `[registers]`, `[wrong]`: "0x88" = "70 6B ..."."""
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        return cls(
+            source=table["source"],
+            options=table.get("options", {}),
+            cells=tuple(table["cells"]),
+            registers=_dump(table.get("registers", {})),
+            wrong=_dump(table.get("wrong", {})),
+        )
+
+
+def _dump(runs: Mapping[str, str]) -> dict[int, int]:
+    registers = {}
+    for start, data in runs.items():
+        for offset, byte in enumerate(bytes.fromhex(data)):
+            registers[int(start, 0) + offset] = byte
+    return registers
+
+
+class RegisterBus:
+    """One part as a dump of its registers. Transaction number `fail_at` (from 0) raises `failure` instead.
+
+    `short` answers one byte less than asked. Writes are kept in `writes` and change nothing, so that results stay.
+    """
+
+    name = "i2c-1"
+
+    def __init__(self, registers: Mapping[int, int]) -> None:
+        self._registers = bytes(registers.get(at, 0) for at in range(REGISTERS))
+        self.transactions = 0
+        self.writes: list[bytes] = []
+        self.fail_at: int | None = None
+        self.failure: DeviceError = DeviceNoAnswer("NAK")
+        self.short = False
+
+    def transfer(self, address: int, data: bytes, length: int) -> bytes:
+        """See `I2cBus`."""
+        number, self.transactions = self.transactions, self.transactions + 1
+        if number == self.fail_at:
+            raise self.failure
+        if not length:
+            self.writes.append(data)
+            return b""
+        start = data[0] if data else 0
+        answer = bytes(self._registers[(start + offset) % REGISTERS] for offset in range(length))
+        return answer[:-1] if self.short else answer
+
+    def write(self, address: int, register: int, data: bytes) -> None:
+        """See `I2cBus`."""
+        self.transfer(address, bytes([register]) + data, 0)
+
+    def read(self, address: int, register: int, length: int) -> bytes:
+        """See `I2cBus`."""
+        return self.transfer(address, bytes([register]), length)
+
+    def close(self) -> None:
+        """See `I2cBus`."""
+
+
+def make(driver: type[Driver], golden: Golden, bus: RegisterBus | None) -> Driver:
+    """The driver as the agent makes it."""
+    config = msgspec.convert(dict(golden.options), driver.Config)
+    return driver(config, bus) if driver.bus_kind != "none" else driver(config)
+
+
+def cycle(device: Driver) -> list[Cell]:
+    """One life: open, trigger, read."""
+    device.open()
+    wait_s = device.trigger()
+    assert 0 <= wait_s <= CONVERSION_S_LIMIT, f"trigger asks for {wait_s} s; 0 to {CONVERSION_S_LIMIT} are allowed"
+    return list(device.read())
+
+
+def check_config(driver: type[Driver], golden: Golden) -> None:
+    """Unknown options are refused; the golden ones are taken."""
+    assert issubclass(driver.Config, DriverConfig)
+    msgspec.convert(dict(golden.options), driver.Config)
+    try:
+        msgspec.convert({**golden.options, "no_such_option": 1}, driver.Config)
+    except msgspec.ValidationError:
+        return
+    raise AssertionError("an unknown option was taken")
+
+
+def check_channels(driver: type[Driver], golden: Golden, units: Collection[str]) -> None:
+    """Channels are known before anything is opened, have SenML units, one name each and a sane formula."""
+    config = msgspec.convert(dict(golden.options), driver.Config)
+    channels = driver.channels_of(config)
+    assert channels, "no channels"
+    assert len({channel.name for channel in channels}) == len(channels), "two channels share a name"
+    for channel in channels:
+        assert channel.unit in units, f"{channel.name}: {channel.unit!r} is not a SenML unit"
+        assert channel.den >= 1, f"{channel.name}: den {channel.den}"
+        assert channel.num != 0, f"{channel.name}: num 0"
+        if channel.low is not None and channel.high is not None:
+            assert channel.low < channel.high, f"{channel.name}: low {channel.low} is not below high {channel.high}"
+
+
+def check_golden(driver: type[Driver], golden: Golden) -> None:
+    """The known registers give the known cells, of the declared types; twice, and again after a reopen."""
+    bus = RegisterBus(golden.registers)
+    device = make(driver, golden, bus)
+    channels = driver.channels_of(device.config)
+    for _ in range(2):
+        cells = cycle(device)
+        found = tuple(type(cell).__name__ if isinstance(cell, DeviceError) else cell for cell in cells)
+        assert found == golden.cells, f"{found}, expected {golden.cells} ({golden.source})"
+        assert len(cells) == len(channels)
+        for channel, cell in zip(channels, cells):
+            expected = int if channel.value_type == "int" else float
+            assert isinstance(cell, (expected, DeviceError)), f"{channel.name}: {type(cell)}, not {expected}"
+        device.close()
+
+
+def check_failures(driver: type[Driver], golden: Golden) -> None:
+    """A NAK or a time-out at any transaction comes through as it is, and the driver works after a reopen."""
+    clean = RegisterBus(golden.registers)
+    cycle(make(driver, golden, clean))
+    for failure in (DeviceNoAnswer("NAK"), DeviceTimeout("stuck")):
+        for number in range(clean.transactions):
+            bus = RegisterBus(golden.registers)
+            bus.fail_at, bus.failure = number, failure
+            device = make(driver, golden, bus)
+            _expect(type(failure), partial(cycle, device), f"transaction {number}")
+            device.close()
+            assert len(cycle(device)) == len(golden.cells), f"no reading after a failure of transaction {number}"
+
+
+def check_short_read(driver: type[Driver], golden: Golden) -> None:
+    """An answer that is too short is bad data, not a crash; at `open` and in the middle of life."""
+    bus = RegisterBus(golden.registers)
+    bus.short = True
+    _expect(DeviceDataBad, lambda: cycle(make(driver, golden, bus)), "short answers from the start")
+    bus = RegisterBus(golden.registers)
+    device = make(driver, golden, bus)
+    cycle(device)
+    bus.short = True
+    device.trigger()
+    _expect(DeviceDataBad, device.read, "a short result")
+
+
+def check_wrong_chip(driver: type[Driver], golden: Golden) -> None:
+    """Another part, a bus held low and a bus held high are refused by `open`, by name."""
+    assert golden.wrong, "say in [wrong] what another part shows"
+    high = dict.fromkeys(range(REGISTERS), 0xFF)
+    for registers in ({**golden.registers, **golden.wrong}, {}, high):
+        device = make(driver, golden, RegisterBus(registers))
+        _expect(DeviceMismatch, device.open, "another part")
+
+
+def check_close(driver: type[Driver], golden: Golden) -> None:
+    """`close` never raises: not before `open`, not twice, not on a dead bus."""
+    bus = RegisterBus(golden.registers)
+    device = make(driver, golden, bus)
+    device.close()
+    cycle(device)
+    bus.fail_at = bus.transactions
+    device.close()
+    device.close()
+
+
+def check_all(driver: type[Driver], golden: Golden, units: Collection[str]) -> None:
+    """Every check that fits the driver's kind of bus. Raises AssertionError with what broke."""
+    check_config(driver, golden)
+    check_channels(driver, golden, units)
+    check_golden(driver, golden)
+    check_close(driver, golden)
+    if driver.bus_kind == "i2c":
+        check_failures(driver, golden)
+        check_short_read(driver, golden)
+        check_wrong_chip(driver, golden)
+
+
+def _expect(error: type[DeviceError], action: Callable[[], object], case: str) -> None:
+    raised: DeviceError | None = None
+    try:
+        action()
+    except DeviceError as caught:
+        raised = caught
+    assert type(raised) is error, f"{case}: {raised!r} was raised, expected {error.__name__}"
+    assert str(raised), f"{case}: the error says nothing"
