@@ -12,6 +12,7 @@ from wire.reading import Tombstone
 from wire.series import SeriesSet
 
 PROTOCOL_VERSION = 1
+MESSAGES_IN_FLIGHT_MAX = 256  # unanswered on one stream, besides the credit in bytes
 
 
 @dataclass(frozen=True, slots=True)
