@@ -1,0 +1,181 @@
+"""One channel between the driver and the tick: its filters, and the doubts that become quality bits."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from math import gcd
+
+from edge_agent.config.model import CalibrateLinear, ChannelPlan, Delta, Median, Throttle
+from hardware.driver import Channel, Raw
+from wire.reading import CellState, Quality
+from wire.series import SeriesDef, ValueType
+
+VALUE_TYPES = {"int": ValueType.INT, "float32": ValueType.FLOAT32, "float64": ValueType.FLOAT64}
+INT64_MAX = (1 << 63) - 1
+SLOPE_STEPS = 1_000_000_000  # a calibration's slope and offset are kept to this part of one
+ALMOST = 1 - 1e-9  # a change of exactly `delta` passes, whatever float arithmetic makes of it
+US_PER_S = 1_000_000
+
+Cell = tuple[Raw, int, int]  # raw, CellState, Quality
+
+
+def series_def(sensor_id: str, plan: ChannelPlan) -> SeriesDef:
+    """What this channel's numbers mean, calibration included. Raw stays as the driver gave it."""
+    channel = plan.channel
+    num, off, den = scaling(channel, plan.calibration)
+    return SeriesDef(
+        sensor=sensor_id,
+        channel=channel.name,
+        unit=channel.unit,
+        value_type=VALUE_TYPES[channel.value_type],
+        num=num,
+        den=den,
+        off=off,
+        device_class=channel.device_class,
+        low=plan.low,
+        high=plan.high,
+        rate_max=plan.rate_max,
+        calibration=plan.calibration.version if plan.calibration else 0,
+    )
+
+
+def scaling(channel: Channel, calibration: CalibrateLinear | None) -> tuple[int, int, int]:
+    """(num, off, den) of value = (raw * num + off) / den: the driver's, then the line through the points.
+
+    One point shifts, two give the line, more its least squares. Raises ValueError when the integers pass 63 bits.
+    """
+    if calibration is None:
+        return channel.num, channel.off, channel.den
+    slope, shift = fit_line(calibration.calibrate_linear)
+    a, b = round(slope * SLOPE_STEPS), round(shift * SLOPE_STEPS)
+    num = channel.num * a
+    off = channel.off * a + b * channel.den
+    den = channel.den * SLOPE_STEPS
+    divisor = gcd(num, off, den)
+    num, off, den = num // divisor, off // divisor, den // divisor
+    if max(abs(num), abs(off), den) > INT64_MAX:
+        raise ValueError("calibrate_linear gives a line whose factors pass 63 bits")
+    return num, off, den
+
+
+def fit_line(points: list[tuple[float, float]]) -> tuple[float, float]:
+    """Slope and shift of true = slope * measured + shift, least squares; slope 1 for a single point."""
+    count = len(points)
+    mean_x = sum(point[0] for point in points) / count
+    mean_y = sum(point[1] for point in points) / count
+    spread = sum((x - mean_x) ** 2 for x, _ in points)
+    slope = sum((x - mean_x) * (y - mean_y) for x, y in points) / spread if spread else 1.0
+    return slope, mean_y - slope * mean_x
+
+
+@dataclass(frozen=True, slots=True)
+class Latest:
+    """What a channel brought last. Times are boot-relative microseconds; raw is of the last value."""
+
+    cycle_us: int
+    state: int
+    value_us: int = -1  # -1: never a value
+    raw: Raw = 0
+    quality: int = 0
+
+
+class ChannelFlow:
+    """Steps cell by cell. Used by one thread at a time; `latest`, `values` and `gaps` may be read by any."""
+
+    def __init__(self, sensor_id: str, plan: ChannelPlan) -> None:
+        self.plan = plan
+        self.definition = definition = series_def(sensor_id, plan)
+        self.latest: Latest | None = None
+        self.values = 0
+        self.gaps = 0
+        self._is_int = definition.value_type is ValueType.INT
+        self._num, self._den = definition.num, definition.den
+        self._low = float("-inf") if plan.low is None else plan.low * definition.den - definition.off
+        self._high = float("inf") if plan.high is None else plan.high * definition.den - definition.off
+        self._watches_range = plan.low is not None or plan.high is not None
+        self._rate = None if plan.rate_max is None else plan.rate_max * definition.den / US_PER_S
+        self._stale_us = round(plan.stale * US_PER_S)
+        self._doubts = Quality.UNCALIBRATED if plan.needs_calibration and plan.calibration is None else Quality(0)
+        self._previous: tuple[Raw, int] | None = None  # filtered value and its stamp: for the rate of change
+        self._same: Raw | None = None
+        self._same_count = 0
+        self._windows = [deque[Raw](maxlen=each.median) for each in plan.filters if isinstance(each, Median)]
+        self._taken_raw: Raw = 0
+        self._taken_us = -1  # of the last cell that was taken, value or gap
+        self._taken_state = -1
+
+    def step(self, cell: Raw | CellState, stamp_us: int, late_us: int = 0) -> Cell:
+        """Filter and judge one cell, `late_us` after its cycle's stamp.
+
+        The state is ABSENT where a filter holds the cell back. A gap passes the filters once; while it lasts, it is
+        an unchanged value to them.
+        """
+        if isinstance(cell, CellState):
+            return self._gap(cell, stamp_us)
+        if self._is_int:
+            if type(cell) is not int:
+                return self._gap(CellState.DRIVER_ERROR, stamp_us)
+            if not -INT64_MAX <= cell <= INT64_MAX:
+                return self._gap(CellState.BAD_DATA, stamp_us)
+        raw: Raw = cell
+        quality = int(self._doubts)
+        if self.plan.stuck:
+            quality |= self._judge_stuck(raw)
+        for window in self._windows:
+            window.append(raw)
+            raw = sorted(window)[(len(window) - 1) // 2]
+        if self._watches_range and not self._low <= raw * self._num <= self._high:
+            quality |= Quality.RANGE
+        if self._rate is not None:
+            quality |= self._judge_rate(raw, stamp_us)
+        if late_us > self._stale_us:
+            quality |= Quality.STALE
+        self.latest = Latest(stamp_us, CellState.VALUE, stamp_us, raw, quality)
+        if self.plan.filters and not self._passes(raw, CellState.VALUE, stamp_us):
+            return 0, CellState.ABSENT, 0
+        self.values += 1
+        return raw, 0, quality
+
+    def _gap(self, state: CellState, stamp_us: int) -> Cell:
+        last = self.latest
+        if last is None:
+            self.latest = Latest(stamp_us, state)
+        else:
+            self.latest = Latest(stamp_us, state, last.value_us, last.raw, last.quality)
+        if state is CellState.ABSENT or (self.plan.filters and not self._passes(0, state, stamp_us)):
+            return 0, CellState.ABSENT, 0
+        self.gaps += 1
+        return 0, state, 0
+
+    def _judge_stuck(self, raw: Raw) -> int:
+        self._same_count = self._same_count + 1 if raw == self._same else 1
+        self._same = raw
+        return Quality.STUCK if self._same_count >= self.plan.stuck else 0
+
+    def _judge_rate(self, raw: Raw, stamp_us: int) -> int:
+        previous, self._previous = self._previous, (raw, stamp_us)
+        if previous is None or self._rate is None or stamp_us <= previous[1]:
+            return 0
+        change = abs((raw - previous[0]) * self._num)
+        return Quality.RATE if change > self._rate * (stamp_us - previous[1]) else 0
+
+    def _passes(self, raw: Raw, state: int, stamp_us: int) -> bool:
+        """Whether every filter lets the cell through; a change between value and gap always goes."""
+        passes = state != self._taken_state or all(
+            self._passes_one(each, raw, state, stamp_us - self._taken_us) for each in self.plan.filters
+        )
+        if passes:
+            self._taken_raw, self._taken_us, self._taken_state = raw, stamp_us, state
+        return passes
+
+    def _passes_one(self, each: Median | Delta | Throttle, raw: Raw, state: int, elapsed_us: int) -> bool:
+        if isinstance(each, Throttle):
+            return elapsed_us >= each.throttle * US_PER_S * ALMOST
+        if isinstance(each, Delta):
+            if each.heartbeat and elapsed_us >= each.heartbeat * US_PER_S * ALMOST:
+                return True
+            if state != CellState.VALUE:
+                return False
+            return not abs((raw - self._taken_raw) * self._num) < each.delta * self._den * ALMOST
+        return True
