@@ -1,0 +1,87 @@
+"""`Coverage` in rows: loaded for what a transaction touches, changed by the rule in `wire.coverage`, written back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from cloud_sync.catalog.schema import STORED, TOMBSTONED, coverage
+from wire.coverage import Coverage
+from wire.ranges import Range, RangeSet
+
+FRAGMENTS_WHOLE_MAX = 64  # rows per epoch up to which all are read in one statement for many epochs
+
+_Row = tuple[int, int, int]  # first, end, state
+
+_whole = sa.select(coverage.c.epoch_id, coverage.c.first, coverage.c.end, coverage.c.state).where(
+    coverage.c.epoch_id.in_(sa.bindparam("ids", expanding=True))
+)
+_window = _whole.where(coverage.c.end >= sa.bindparam("low"), coverage.c.first <= sa.bindparam("high"))
+_delete = coverage.delete().where(
+    coverage.c.epoch_id == sa.bindparam("b_epoch"), coverage.c.first == sa.bindparam("b_first")
+)
+
+
+@dataclass(slots=True)
+class CoverageRows:
+    """The rows of one epoch that touch a window of Seq, and the `Coverage` they make."""
+
+    before: set[_Row] = field(default_factory=set)
+    coverage: Coverage = field(default_factory=Coverage)
+
+    def after(self) -> set[_Row]:
+        """The rows that should be there now."""
+        stored = {(first, end, STORED) for first, end in self.coverage.stored}
+        return stored | {(first, end, TOMBSTONED) for first, end in self.coverage.tombstoned}
+
+
+def load(connection: Connection, fragments: Mapping[int, int], windows: Mapping[int, Range]) -> dict[int, CoverageRows]:
+    """Rows of each epoch id that touch its window or border on it. `fragments` tells how many rows an epoch has.
+
+    A window is exact: classifying and storing inside it comes out as with the whole coverage.
+    """
+    rows = {epoch_id: CoverageRows() for epoch_id in windows}
+    whole = [epoch_id for epoch_id in windows if fragments[epoch_id] <= FRAGMENTS_WHOLE_MAX]
+    found = list(connection.execute(_whole, {"ids": whole})) if whole else []
+    for epoch_id in windows.keys() - set(whole):
+        low, high = windows[epoch_id]
+        found += connection.execute(_window, {"ids": [epoch_id], "low": low, "high": high})
+    for epoch_id, first, end, state in found:
+        rows[epoch_id].before.add((first, end, state))
+    for entry in rows.values():
+        entry.coverage = from_rows(entry.before)
+    return rows
+
+
+def load_whole(connection: Connection, epoch_id: int) -> Coverage:
+    """All that the catalog has of one epoch."""
+    return from_rows({(first, end, state) for _, first, end, state in connection.execute(_whole, {"ids": [epoch_id]})})
+
+
+def from_rows(rows: set[_Row]) -> Coverage:
+    """Rows to sets."""
+    sets = {STORED: RangeSet(), TOMBSTONED: RangeSet()}
+    for first, end, state in sorted(rows):
+        sets[state].add(first, end)
+    return Coverage(sets[STORED], sets[TOMBSTONED])
+
+
+def save(connection: Connection, rows: Mapping[int, CoverageRows]) -> dict[int, int]:
+    """Write what changed; returns by how many rows each epoch grew."""
+    gone, new, growth = [], [], {}
+    for epoch_id, entry in rows.items():
+        after = entry.after()
+        gone += [{"b_epoch": epoch_id, "b_first": first} for first, _, _ in entry.before - after]
+        new += [
+            {"epoch_id": epoch_id, "first": first, "end": end, "state": state}
+            for first, end, state in after - entry.before
+        ]
+        growth[epoch_id] = len(after) - len(entry.before)
+    if gone:
+        connection.execute(_delete, gone)
+    if new:
+        connection.execute(coverage.insert(), new)
+    return growth

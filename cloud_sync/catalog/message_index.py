@@ -1,0 +1,67 @@
+"""Which messages hold which series when: what every query by time asks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from cloud_sync.catalog.catalog import MessageRow
+from cloud_sync.catalog.schema import epoch, message, message_set, pack
+
+_epochs = sa.select(epoch.c.id, epoch.c.epoch, epoch.c.offset_us, epoch.c.synchronised, epoch.c.span_max_us).where(
+    epoch.c.gateway == sa.bindparam("gateway")
+)
+_by_set = (
+    sa.select(
+        message.c.id, pack.c.key, message.c.offset, message.c.length, message.c.boot_min_us, message.c.boot_max_us
+    )
+    .join_from(message_set, message, message.c.id == message_set.c.message_id)
+    .join(pack, pack.c.id == message.c.pack_id)
+    .where(
+        message_set.c.epoch_id == sa.bindparam("epoch_id"),
+        message_set.c.set_id.in_(sa.bindparam("sets", expanding=True)),
+        message_set.c.boot_max_us >= sa.bindparam("start"),
+        message_set.c.boot_max_us < sa.bindparam("last"),
+        message.c.boot_min_us < sa.bindparam("end"),
+        message.c.id > sa.bindparam("after"),
+    )
+    .distinct()
+)
+
+
+def messages(
+    connection: Connection, gateway: str, set_ids: Sequence[int], *, start_us: int, end_us: int, after_id: int
+) -> list[MessageRow]:
+    """See `Catalog.messages`.
+
+    The wall-clock range is put into each epoch's boot time by its offset in force. The index is by a message's last
+    stamp; the epoch's longest message bounds how far past `end_us` that can lie.
+    """
+    found = []
+    for row_id, epoch_id, offset_us, synchronised, span_max_us in connection.execute(_epochs, {"gateway": gateway}):
+        bounds = {
+            "epoch_id": row_id,
+            "sets": list(set_ids),
+            "start": start_us - offset_us,
+            "last": end_us - offset_us + span_max_us,
+            "end": end_us - offset_us,
+            "after": after_id,
+        }
+        for id_, key, offset, length, boot_min_us, boot_max_us in connection.execute(_by_set, bounds):
+            found.append(
+                MessageRow(
+                    id_,
+                    gateway,
+                    epoch_id,
+                    key,
+                    offset,
+                    length,
+                    offset_us,
+                    bool(synchronised),
+                    boot_min_us + offset_us,
+                    boot_max_us + offset_us,
+                )
+            )
+    return sorted(found, key=lambda row: (row.t_min_us, row.id))

@@ -1,0 +1,168 @@
+"""The catalog's tables, for SQLite now and PostgreSQL later. Integers are signed 64-bit; times are microseconds.
+
+A `Seq` range is half-open. What is dated by the gateway's boot clock says `boot`; all other times are the database's.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+SCHEMA_VERSION = 1
+
+STORED = 0  # coverage.state; stored wins over tombstoned
+TOMBSTONED = 1
+
+metadata = MetaData()
+
+_ROW_ID = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts up only an INTEGER PRIMARY KEY
+
+# One row. Locked by whoever takes numbers, so that message ids grow in the order of commits.
+meta = Table(
+    "meta",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("schema_version", Integer, nullable=False),
+    Column("generation", BigInteger, nullable=False),
+    Column("pack_id_next", BigInteger, nullable=False),
+    Column("message_id_next", BigInteger, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+)
+
+gateway = Table(
+    "gateway",
+    metadata,
+    Column("id", String(63), primary_key=True),
+    Column("first_seen_us", BigInteger, nullable=False),
+    Column("last_seen_us", BigInteger, nullable=False),
+    Column("agent_version", Text, nullable=False, server_default=""),
+    Column("config_version", Text, nullable=False, server_default=""),
+    Column("machine", LargeBinary, nullable=False, server_default=""),
+)
+
+# The offset in force stands in the row, so that a query dates stamps by one join; `boot_offset` keeps the history.
+epoch = Table(
+    "epoch",
+    metadata,
+    Column("id", _ROW_ID, primary_key=True),
+    Column("gateway", String(63), ForeignKey("gateway.id"), nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("next_seq", BigInteger, nullable=False, server_default="0"),
+    Column("predecessor", BigInteger, nullable=False, server_default="0"),
+    Column("fragments", BigInteger, nullable=False, server_default="0"),  # rows in coverage
+    Column("span_max_us", BigInteger, nullable=False, server_default="0"),  # longest message
+    Column("offset_version", Integer, nullable=False, server_default="0"),  # 0: no anchor yet
+    Column("offset_us", BigInteger, nullable=False, server_default="0"),
+    Column("anchor_boot_us", BigInteger, nullable=False, server_default="0"),
+    Column("synchronised", Boolean, nullable=False, server_default="0"),
+    Column("uncertainty_us", BigInteger, nullable=False, server_default="0"),
+    UniqueConstraint("gateway", "epoch"),
+)
+
+boot_offset = Table(
+    "boot_offset",
+    metadata,
+    Column("epoch_id", BigInteger, ForeignKey("epoch.id"), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("offset_us", BigInteger, nullable=False),
+    Column("anchor_boot_us", BigInteger, nullable=False),
+    Column("synchronised", Boolean, nullable=False),
+    Column("uncertainty_us", BigInteger, nullable=False),
+    Column("since_us", BigInteger, nullable=False),
+    PrimaryKeyConstraint("epoch_id", "version"),
+)
+
+# Per epoch disjoint ranges; neighbours of one state are one row.
+coverage = Table(
+    "coverage",
+    metadata,
+    Column("epoch_id", BigInteger, ForeignKey("epoch.id"), nullable=False),
+    Column("first", BigInteger, nullable=False),
+    Column("end", BigInteger, nullable=False),
+    Column("state", Integer, nullable=False),
+    PrimaryKeyConstraint("epoch_id", "first"),
+    sqlite_with_rowid=False,
+)
+
+pack = Table(
+    "pack",
+    metadata,
+    Column("id", _ROW_ID, primary_key=True, autoincrement=False),
+    Column("key", Text, nullable=False, unique=True),
+    Column("size", BigInteger, nullable=False),
+    Column("messages", Integer, nullable=False),
+    Column("committed_us", BigInteger, nullable=False),
+)
+
+message = Table(
+    "message",
+    metadata,
+    Column("id", _ROW_ID, primary_key=True, autoincrement=False),
+    Column("epoch_id", BigInteger, ForeignKey("epoch.id"), nullable=False),
+    Column("pack_id", BigInteger, ForeignKey("pack.id"), nullable=False),
+    Column("offset", BigInteger, nullable=False),
+    Column("length", Integer, nullable=False),
+    Column("first", BigInteger, nullable=False),  # Seq
+    Column("cells", Integer, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("kind", Integer, nullable=False),
+    Column("boot_min_us", BigInteger, nullable=False),
+    Column("boot_max_us", BigInteger, nullable=False),
+)
+
+# Which messages hold a series set, and when: the index behind every query by time.
+message_set = Table(
+    "message_set",
+    metadata,
+    Column("epoch_id", BigInteger, nullable=False),
+    Column("set_id", BigInteger, nullable=False),
+    Column("boot_max_us", BigInteger, nullable=False),
+    Column("message_id", BigInteger, ForeignKey("message.id"), nullable=False),
+    PrimaryKeyConstraint("epoch_id", "set_id", "boot_max_us", "message_id"),
+    sqlite_with_rowid=False,
+)
+
+series_set = Table(
+    "series_set",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("definition", Text, nullable=False),  # JSON, `cloud_sync.catalog.definitions`
+)
+
+gateway_series_set = Table(
+    "gateway_series_set",
+    metadata,
+    Column("gateway", String(63), ForeignKey("gateway.id"), nullable=False),
+    Column("set_id", BigInteger, ForeignKey("series_set.id"), nullable=False),
+    PrimaryKeyConstraint("gateway", "set_id"),
+    sqlite_with_rowid=False,
+)
+
+tombstone = Table(
+    "tombstone",
+    metadata,
+    Column("epoch_id", BigInteger, ForeignKey("epoch.id"), nullable=False),
+    Column("first", BigInteger, nullable=False),
+    Column("end", BigInteger, nullable=False),
+    Column("reason", Integer, nullable=False),
+    Column("count", BigInteger, nullable=False),
+    Column("span_first_us", BigInteger, nullable=False),  # boot
+    Column("span_last_us", BigInteger, nullable=False),  # boot
+    PrimaryKeyConstraint("epoch_id", "first", "end", "reason"),
+    sqlite_with_rowid=False,
+)
+
+Index("message_by_pack", message.c.pack_id)

@@ -1,0 +1,225 @@
+"""The catalog on a SQL database: SQLite embedded; the same statements serve PostgreSQL."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from cloud_sync.catalog import coverage_rows, epoch_rows, pack_commit
+from cloud_sync.catalog.catalog import EpochLedger, GatewayRow, MessageRow, PackEntry, PackTicket
+from cloud_sync.catalog.database import Database, now_us, open_sqlite
+from cloud_sync.catalog.ledger import ledger
+from cloud_sync.catalog.message_index import messages
+from cloud_sync.catalog.schema import SCHEMA_VERSION, gateway, meta, metadata, pack
+from cloud_sync.catalog.series_rows import SeriesRows
+from cloud_sync.catalog.tombstone_rows import record_tombstones
+from cloud_sync.errors import ConfigInvalid
+from wire.clock import US_PER_S, Clock
+from wire.ranges import SEQ_MAX
+from wire.reading import Tombstone
+from wire.series import SeriesSet
+from wire.sync.frames import Hello
+from wire.sync.outcomes import CatalogOutcome, HelloAnswer
+
+COMMIT_DEADLINE_US = 600 * US_PER_S  # DESIGN 3.7
+PACK_IDS_PER_BLOCK = 256  # ids reserved by one write; a restart leaves the rest unused
+PACK_PREFIX = "packs/"
+
+_take_pack_ids = (
+    meta.update().values(pack_id_next=meta.c.pack_id_next + PACK_IDS_PER_BLOCK).returning(meta.c.pack_id_next)
+)
+_gateways = sa.select(
+    gateway.c.id,
+    gateway.c.first_seen_us,
+    gateway.c.last_seen_us,
+    gateway.c.agent_version,
+    gateway.c.config_version,
+    gateway.c.machine,
+).order_by(gateway.c.id)
+_gateway = _gateways.where(gateway.c.id == sa.bindparam("id"))
+
+
+def pack_key(pack_id: int, opened_us: int) -> str:
+    """A key that tells when its ticket was opened, and that no other attempt can have."""
+    day = datetime.fromtimestamp(opened_us / US_PER_S, UTC).strftime("%Y/%m/%d")
+    return f"{PACK_PREFIX}{day}/{opened_us:016d}-{pack_id:08x}-{secrets.token_hex(6)}.pack"
+
+
+def pack_key_opened_us(key: str) -> int:
+    """When the ticket of a pack's key was opened, by the database's clock. Raises ValueError for another key."""
+    return int(key.rpartition("/")[2].partition("-")[0])
+
+
+class SqlCatalog:
+    """See `Catalog`. Any thread may call; writes wait for each other in the database."""
+
+    def __init__(self, database: Database) -> None:
+        """Creates the tables in an empty database. Raises ConfigInvalid when another version made them."""
+        self._database = database
+        self._series = SeriesRows(database)
+        self._pack_ids: list[int] = []
+        with database.write() as connection:
+            self._generation = _prepare(connection)
+
+    @classmethod
+    def open(cls, path: Path, clock: Clock) -> SqlCatalog:
+        """A catalog in one SQLite file, created when missing. Raises ConfigInvalid when the file is unusable."""
+        database = open_sqlite(path, clock)
+        try:
+            return cls(database)
+        except BaseException:
+            database.close()
+            raise
+
+    def generation(self) -> int:
+        """See `Catalog`."""
+        return self._generation
+
+    def begin_generation(self) -> int:
+        """Mint a new generation: after this catalog or its bucket was restored from a backup."""
+        fresh = _new_generation()
+        with self._database.write() as connection:
+            connection.execute(meta.update().values(generation=fresh))
+        self._generation = fresh
+        return fresh
+
+    def hello(self, gateway: str, hello: Hello) -> HelloAnswer:
+        """See `Catalog`."""
+        with self._database.write() as connection:
+            self._note_gateway(connection, gateway, hello)
+            self._note_epochs(connection, gateway, hello)
+            names = [(gateway, offer.epoch) for offer in hello.epochs]
+            rows = epoch_rows.lock_epochs(self._database, connection, names) if names else {}
+            ids = [rows[name].id for name in names]
+            coverage = tuple(coverage_rows.load_whole(connection, row_id).frame() for row_id in ids)
+            defined = self._series.defined(connection, hello.series_sets)
+            uses = self._series.use(connection, ((gateway, set_id) for set_id in defined))
+        self._series.remember(uses)
+        need = tuple(set_id for set_id in dict.fromkeys(hello.series_sets) if set_id not in defined)
+        return HelloAnswer(self._generation, coverage, need)
+
+    def open_pack(self) -> PackTicket:
+        """See `Catalog`."""
+        if self._pack_ids:
+            opened_us = self.now_us()
+        else:
+            with self._database.write() as connection:
+                end = connection.execute(_take_pack_ids).scalar_one()
+                opened_us = connection.execute(sa.select(now_us)).scalar_one()
+            self._pack_ids = list(range(end - 1, end - PACK_IDS_PER_BLOCK - 1, -1))
+        pack_id = self._pack_ids.pop()
+        return PackTicket(pack_id, pack_key(pack_id, opened_us), opened_us + COMMIT_DEADLINE_US)
+
+    def commit_pack(self, ticket: PackTicket, size: int, entries: Sequence[PackEntry]) -> list[CatalogOutcome]:
+        """See `Catalog`."""
+        return pack_commit.commit_pack(self._database, self._series, ticket, size, entries)
+
+    def record_tombstones(self, gateway: str, tombstones: Sequence[Tombstone]) -> None:
+        """See `Catalog`."""
+        if tombstones:
+            record_tombstones(self._database, gateway, tombstones)
+
+    def put_series_sets(self, gateway: str, sets: Sequence[SeriesSet]) -> None:
+        """See `Catalog`."""
+        if not sets:
+            return
+        with self._database.write() as connection:
+            epoch_rows.make_gateways(self._database, connection, [gateway])
+            self._series.define(connection, sets)
+            uses = self._series.use(connection, ((gateway, s.id) for s in sets))
+        self._series.remember(uses)
+
+    def gateways(self) -> list[GatewayRow]:
+        """See `Catalog`."""
+        with self._database.read() as connection:
+            return [GatewayRow(*row) for row in connection.execute(_gateways)]
+
+    def gateway(self, gateway: str) -> GatewayRow | None:
+        """See `Catalog`."""
+        with self._database.read() as connection:
+            row = connection.execute(_gateway, {"id": gateway}).one_or_none()
+        return None if row is None else GatewayRow(*row)
+
+    def series_sets(self, gateway: str) -> list[SeriesSet]:
+        """See `Catalog`."""
+        with self._database.read() as connection:
+            return self._series.of_gateway(connection, gateway)
+
+    def messages(
+        self, gateway: str, set_ids: Sequence[int], start_us: int, end_us: int, after_id: int = 0
+    ) -> list[MessageRow]:
+        """See `Catalog`."""
+        with self._database.read() as connection:
+            return messages(connection, gateway, set_ids, start_us=start_us, end_us=end_us, after_id=after_id)
+
+    def ledger(self, gateway: str) -> list[EpochLedger]:
+        """See `Catalog`."""
+        with self._database.read() as connection:
+            return ledger(connection, gateway)
+
+    def packs_named(self, keys: Sequence[str]) -> set[str]:
+        """Which of these object keys are packs of this catalog."""
+        with self._database.read() as connection:
+            return set(connection.execute(sa.select(pack.c.key).where(pack.c.key.in_(keys))).scalars())
+
+    def now_us(self) -> int:
+        """The database's clock."""
+        with self._database.read() as connection:
+            return int(connection.execute(sa.select(now_us)).scalar_one())
+
+    def close(self) -> None:
+        """See `Catalog`."""
+        self._database.close()
+
+    def _note_gateway(self, connection: Connection, gateway_id: str, hello: Hello) -> None:
+        told: dict[str, Any] = {
+            "last_seen_us": now_us,
+            "agent_version": hello.agent_version,
+            "config_version": hello.config_version,
+            "machine": hello.machine,
+        }
+        insert = self._database.insert(gateway).values(id=gateway_id, first_seen_us=now_us, **told)
+        connection.execute(insert.on_conflict_do_update(index_elements=[gateway.c.id], set_=told))
+
+    def _note_epochs(self, connection: Connection, gateway_id: str, hello: Hello) -> None:
+        """Epochs that Hello names or gives as predecessors, with how far each has counted."""
+        names = [(gateway_id, offer.epoch) for offer in hello.epochs]
+        if not names:
+            return
+        rows = epoch_rows.lock_epochs(self._database, connection, names)
+        for offer in hello.epochs:
+            row = rows[gateway_id, offer.epoch]
+            row.next_seq = max(row.next_seq, offer.next_seq)
+            row.predecessor = offer.predecessor or row.predecessor
+            before = rows.get((gateway_id, offer.predecessor))
+            if before is not None and offer.predecessor_next_seq is not None:
+                before.next_seq = max(before.next_seq, offer.predecessor_next_seq)
+        epoch_rows.save_epochs(connection, rows.values())
+
+
+def _prepare(connection: Connection) -> int:
+    """Create the tables where there are none, check their version, return the generation."""
+    found = sa.inspect(connection).get_table_names()
+    if not found:
+        metadata.create_all(connection)
+        row = {"id": 1, "schema_version": SCHEMA_VERSION, "generation": _new_generation()}
+        connection.execute(meta.insert().values(**row, pack_id_next=1, message_id_next=1, created_us=now_us))
+    if found and meta.name not in found:
+        raise ConfigInvalid(f"the database holds tables of something else ({', '.join(sorted(found)[:3])})")
+    version = connection.execute(sa.select(meta.c.schema_version)).scalar_one()
+    if version != SCHEMA_VERSION:
+        raise ConfigInvalid(
+            f"the catalog has schema version {version}, this cloud-sync knows {SCHEMA_VERSION}. "
+            f"Try: the cloud-sync version that wrote it, or a newer one"
+        )
+    return int(connection.execute(sa.select(meta.c.generation)).scalar_one())
+
+
+def _new_generation() -> int:
+    return secrets.randbelow(SEQ_MAX - 1) + 1

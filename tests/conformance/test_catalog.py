@@ -1,0 +1,360 @@
+"""What every catalog must do. A new implementation joins `CATALOGS`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from cloud_sync.catalog.catalog import Catalog, PackEntry
+from cloud_sync.catalog.sql_catalog import COMMIT_DEADLINE_US, SqlCatalog
+from cloud_sync.errors import PackExpired
+from wire.clock import Anchor, SyncState
+from wire.ranges import RangeSet
+from wire.reading import Kind, LossReason, Priority, Tombstone
+from wire.segment import AtomRef, BlockHeader, Header
+from wire.series import SeriesDef, SeriesSet
+from wire.sync.frames import EpochOffer, Hello
+from wire.sync.outcomes import AlreadyStored, CatalogOutcome, Overlaps, Stored, UnknownSeries
+
+T0_US = 1_800_000_000_000_000
+S = 1_000_000
+SETS = SeriesSet((SeriesDef("room", "temperature", "Cel"),)), SeriesSet((SeriesDef("room", "humidity", "%RH"),))
+TRUSTED = Anchor(10 * S, T0_US + 10 * S, True, 500)
+
+
+class DialClock:
+    """A clock that a test turns."""
+
+    def __init__(self) -> None:
+        self.now_us = T0_US
+
+    def wall_ns(self) -> int:
+        return self.now_us * 1000
+
+    def boottime_ns(self) -> int:
+        return self.wall_ns()
+
+    def sync_state(self) -> SyncState:
+        return SyncState(True, 0)
+
+    def sleep(self, seconds: float) -> None:
+        self.now_us += int(seconds * S)
+
+
+CATALOGS: dict[str, Callable[[Path, DialClock], Catalog]] = {
+    "sqlite": lambda folder, clock: SqlCatalog.open(folder / "catalog.sqlite", clock)
+}
+
+
+@pytest.fixture
+def clock() -> DialClock:
+    return DialClock()
+
+
+@pytest.fixture(params=CATALOGS)
+def reopen(request: pytest.FixtureRequest, tmp_path: Path, clock: DialClock) -> Iterator[Callable[[], Catalog]]:
+    opened: list[Catalog] = []
+
+    def make() -> Catalog:
+        for old in opened:
+            old.close()
+        opened[:] = [CATALOGS[request.param](tmp_path, clock)]
+        return opened[0]
+
+    yield make
+    for catalog in opened:
+        catalog.close()
+
+
+@pytest.fixture
+def catalog(reopen: Callable[[], Catalog]) -> Catalog:
+    return reopen()
+
+
+def hello(*offers: EpochOffer, sets: tuple[int, ...] = ()) -> Hello:
+    return Hello(b"m" * 16, "1.0", "cfg", 0, offers or (EpochOffer(7, 0, RangeSet()),), sets)
+
+
+def entry(
+    *ranges: tuple[int, int],
+    gateway: str = "gw-a",
+    epoch: int = 7,
+    anchor: Anchor = TRUSTED,
+    span: tuple[int, int] = (10 * S, 20 * S),
+    sets: tuple[SeriesSet, ...] = SETS[:1],
+    next_seq: int = 0,
+    offset: int = 100,
+) -> PackEntry:
+    atoms = tuple(AtomRef(first, end - first, (end - first,)) for first, end in ranges)
+    blocks = tuple(BlockHeader(s.id, 1, 1) for s in sets)
+    header = Header(Priority.NORMAL, Kind.RAW, anchor, atoms, blocks)
+    return PackEntry(gateway, epoch, next_seq, header, offset, 50, *span)
+
+
+def commit(catalog: Catalog, *entries: PackEntry) -> list[CatalogOutcome]:
+    return catalog.commit_pack(catalog.open_pack(), 1000, entries)
+
+
+def stored(catalog: Catalog, gateway: str = "gw-a", epoch: int = 7) -> list[tuple[int, int]]:
+    return list(catalog.hello(gateway, hello(EpochOffer(epoch, 0, RangeSet()))).coverage[0].stored)
+
+
+@pytest.fixture
+def ready(catalog: Catalog) -> Catalog:
+    """A catalog that knows both series sets for gw-a and gw-b."""
+    catalog.put_series_sets("gw-a", SETS)
+    catalog.put_series_sets("gw-b", SETS)
+    return catalog
+
+
+# -- who is there ---------------------------------------------------------------------------------------------------
+
+
+def test_an_empty_catalog(catalog: Catalog) -> None:
+    assert catalog.gateways() == []
+    assert catalog.gateway("gw-a") is None
+    assert catalog.series_sets("gw-a") == []
+    assert catalog.ledger("gw-a") == []
+    assert catalog.messages("gw-a", [1], 0, 2**62) == []
+    assert catalog.generation() > 0
+
+
+def test_generation_stays_with_the_catalog(reopen: Callable[[], Catalog]) -> None:
+    first = reopen().generation()
+    assert reopen().generation() == first
+
+
+def test_hello_notes_the_gateway(catalog: Catalog, clock: DialClock) -> None:
+    catalog.hello("gw-b", hello())
+    catalog.hello("gw-a", hello())
+    clock.now_us += 5 * S
+    answer = catalog.hello("gw-a", hello())
+    assert answer.generation == catalog.generation()
+    row = catalog.gateway("gw-a")
+    assert row is not None
+    assert (row.first_seen_us, row.last_seen_us) == (T0_US, T0_US + 5 * S)
+    assert (row.agent_version, row.config_version, row.machine) == ("1.0", "cfg", b"m" * 16)
+    assert [r.id for r in catalog.gateways()] == ["gw-a", "gw-b"]
+
+
+def test_hello_answers_in_its_own_order_and_asks_for_unknown_sets(ready: Catalog) -> None:
+    commit(ready, entry((0, 5), epoch=9), entry((3, 4), epoch=8))
+    answer = ready.hello(
+        "gw-a", hello(EpochOffer(8, 4, RangeSet()), EpochOffer(9, 5, RangeSet()), sets=(1, SETS[0].id))
+    )
+    assert [list(c.stored) for c in answer.coverage] == [[(3, 4)], [(0, 5)]]
+    assert answer.need_series == (1,)
+
+
+def test_series_sets_come_back_as_they_were(catalog: Catalog, reopen: Callable[[], Catalog]) -> None:
+    catalog.put_series_sets("gw-a", SETS)
+    catalog.put_series_sets("gw-a", SETS[:1])
+    assert sorted(s.id for s in catalog.series_sets("gw-a")) == sorted(s.id for s in SETS)
+    assert set(reopen().series_sets("gw-a")) == set(SETS)
+
+
+def test_a_set_that_hello_or_a_message_names_is_the_gateways_too(ready: Catalog, reopen: Callable[[], Catalog]) -> None:
+    ready.hello("gw-c", hello(sets=(SETS[0].id,)))
+    commit(ready, entry((0, 5), gateway="gw-d", sets=SETS[1:]))
+    assert ready.series_sets("gw-c") == [SETS[0]]
+    assert ready.series_sets("gw-d") == [SETS[1]]
+    assert reopen().series_sets("gw-d") == [SETS[1]]
+
+
+# -- exactly once ---------------------------------------------------------------------------------------------------
+
+
+def test_a_new_message_is_stored_and_a_second_time_only_acknowledged(ready: Catalog) -> None:
+    assert commit(ready, entry((0, 10))) == [Stored()]
+    assert commit(ready, entry((0, 10))) == [AlreadyStored()]
+    assert commit(ready, entry((2, 4))) == [AlreadyStored()]
+    assert len(ready.messages("gw-a", [SETS[0].id], 0, 2**62)) == 1
+
+
+def test_what_is_stored_survives_the_process(ready: Catalog, reopen: Callable[[], Catalog]) -> None:
+    commit(ready, entry((0, 10), (20, 30)))
+    assert stored(reopen()) == [(0, 10), (20, 30)]
+
+
+@pytest.mark.parametrize("ranges", [[(5, 15)], [(0, 10), (10, 20)], [(8, 9), (30, 40)], [(0, 100)]])
+def test_a_partial_overlap_stores_nothing_and_tells_the_coverage(ready: Catalog, ranges: list[tuple[int, int]]) -> None:
+    commit(ready, entry((0, 10)))
+    [outcome] = commit(ready, entry(*ranges))
+    assert isinstance(outcome, Overlaps)
+    assert list(outcome.coverage.stored) == [(0, 10)]
+    assert stored(ready) == [(0, 10)]
+
+
+def test_entries_of_one_pack_see_each_other_in_order(ready: Catalog) -> None:
+    outcomes = commit(ready, entry((0, 10)), entry((0, 10)), entry((5, 15)), entry((10, 20)))
+    assert outcomes[:2] == [Stored(), AlreadyStored()]
+    assert isinstance(outcomes[2], Overlaps)
+    assert list(outcomes[2].coverage.stored) == [(0, 10)]
+    assert outcomes[3] == Stored()
+    assert stored(ready) == [(0, 20)]
+
+
+def test_gateways_and_epochs_are_apart(ready: Catalog) -> None:
+    assert commit(ready, entry((0, 10)), entry((0, 10), epoch=8), entry((0, 10), gateway="gw-b")) == [Stored()] * 3
+    assert stored(ready, "gw-b") == [(0, 10)]
+    assert stored(ready, "gw-b", 8) == []
+
+
+def test_unknown_series_keep_nothing_until_they_are_known(catalog: Catalog) -> None:
+    assert commit(catalog, entry((0, 10), sets=SETS)) == [UnknownSeries((SETS[0].id, SETS[1].id))]
+    catalog.put_series_sets("gw-a", SETS[:1])
+    assert commit(catalog, entry((0, 10), sets=SETS)) == [UnknownSeries((SETS[1].id,))]
+    assert stored(catalog) == []
+    catalog.put_series_sets("gw-a", SETS[1:])
+    assert commit(catalog, entry((0, 10), sets=SETS)) == [Stored()]
+
+
+def test_many_fragments_in_any_order(ready: Catalog) -> None:
+    firsts = [((i * 73) % 200) * 10 for i in range(200)]
+    for at in range(0, 200, 20):
+        part = [entry((first, first + 9)) for first in firsts[at : at + 20]]
+        assert commit(ready, *part) == [Stored()] * 20
+    assert len(stored(ready)) == 200
+    [outcome] = commit(ready, entry((985, 995)))
+    assert isinstance(outcome, Overlaps)
+    assert len(outcome.coverage.stored) == 200
+    assert commit(ready, *(entry((first + 9, first + 10)) for first in reversed(firsts))) == [Stored()] * 200
+    assert stored(ready) == [(0, 2000)]
+
+
+# -- packs ----------------------------------------------------------------------------------------------------------
+
+
+def test_tickets_never_repeat(ready: Catalog, reopen: Callable[[], Catalog]) -> None:
+    tickets = [ready.open_pack() for _ in range(600)]
+    tickets += [(reopened := reopen()).open_pack(), reopened.open_pack()]
+    assert len({t.pack_id for t in tickets}) == len({t.key for t in tickets}) == 602
+
+
+def test_past_the_deadline_nothing_is_stored(ready: Catalog, clock: DialClock) -> None:
+    in_time, late = ready.open_pack(), ready.open_pack()
+    assert in_time.deadline_us == T0_US + COMMIT_DEADLINE_US
+    clock.now_us = in_time.deadline_us - 1
+    assert ready.commit_pack(in_time, 10, [entry((0, 5))]) == [Stored()]
+    clock.now_us = late.deadline_us
+    with pytest.raises(PackExpired):
+        ready.commit_pack(late, 10, [entry((5, 9))])
+    assert stored(ready) == [(0, 5)]
+
+
+def test_a_pack_is_committed_once(ready: Catalog) -> None:
+    ticket = ready.open_pack()
+    ready.commit_pack(ticket, 10, [entry((0, 5))])
+    with pytest.raises(Exception, match=r"(?i)unique|exist"):
+        ready.commit_pack(ticket, 10, [entry((5, 9))])
+    assert stored(ready) == [(0, 5)]
+
+
+def test_an_empty_pack(ready: Catalog) -> None:
+    assert commit(ready) == []
+
+
+# -- time -----------------------------------------------------------------------------------------------------------
+
+
+def test_messages_are_found_by_wall_clock_and_set(ready: Catalog) -> None:
+    commit(
+        ready,
+        entry((0, 5), span=(20 * S, 29 * S)),
+        entry((5, 9), span=(10 * S, 19 * S), sets=SETS, offset=200),
+        entry((9, 12), span=(30 * S, 39 * S), sets=SETS[1:]),
+        entry((0, 5), gateway="gw-b"),
+    )
+    one, two = SETS[0].id, SETS[1].id
+    rows = ready.messages("gw-a", [one], T0_US, T0_US + 60 * S)
+    assert [(r.t_min_us - T0_US) // S for r in rows] == [10, 20]
+    assert (rows[0].offset, rows[0].length, rows[0].offset_us, rows[0].synchronised) == (200, 50, T0_US, True)
+    assert rows[0].gateway == "gw-a"
+    assert rows[0].pack_key == rows[1].pack_key
+    assert len(ready.messages("gw-a", [one, two], T0_US, T0_US + 60 * S)) == 3
+    assert [r.offset for r in ready.messages("gw-a", [two], T0_US, T0_US + 25 * S)] == [200]
+    assert ready.messages("gw-a", [one], T0_US + 19 * S + 1, T0_US + 20 * S) == []  # half-open
+    assert len(ready.messages("gw-a", [one], T0_US + 19 * S, T0_US + 20 * S)) == 1
+    newest = max(r.id for r in rows)
+    assert ready.messages("gw-a", [one], T0_US, T0_US + 60 * S, after_id=newest) == []
+    assert ready.messages("gw-a", [], T0_US, T0_US + 60 * S) == []
+
+
+def test_ids_grow_with_commits(ready: Catalog) -> None:
+    for first in range(0, 50, 5):
+        commit(ready, entry((first, first + 5), span=(1000 * S - first, 1000 * S - first)))
+    rows = ready.messages("gw-a", [SETS[0].id], 0, 2**62)
+    assert [r.id for r in rows] == sorted((r.id for r in rows), reverse=True)
+
+
+def test_a_long_message_is_found_in_its_middle(ready: Catalog) -> None:
+    commit(ready, entry((0, 5), span=(0, 86_400 * S)), entry((5, 9), span=(3600 * S, 3601 * S)))
+    rows = ready.messages("gw-a", [SETS[0].id], T0_US + 40_000 * S, T0_US + 40_001 * S)
+    assert [(r.t_min_us, r.t_max_us) for r in rows] == [(T0_US, T0_US + 86_400 * S)]
+
+
+def test_a_trusted_anchor_dates_what_an_untrusted_one_had_dated(ready: Catalog) -> None:
+    commit(ready, entry((0, 5), anchor=Anchor(9 * S, 9 * S + 77, False, 0)))
+    assert ready.messages("gw-a", [SETS[0].id], 0, 60 * S)[0].synchronised is False
+    commit(ready, entry((5, 9), anchor=TRUSTED))
+    commit(ready, entry((9, 12), anchor=Anchor(50 * S, 50 * S + 88, False, 0)))
+    rows = ready.messages("gw-a", [SETS[0].id], T0_US, T0_US + 60 * S)
+    assert [(r.offset_us, r.synchronised) for r in rows] == [(T0_US, True)] * 3
+    assert ready.messages("gw-a", [SETS[0].id], 0, 60 * S) == []
+    [line] = ready.ledger("gw-a")
+    assert (line.anchor, line.offset_version) == (TRUSTED, 2)
+
+
+def test_of_two_trusted_anchors_the_later_look_wins_in_any_order(ready: Catalog) -> None:
+    stepped = Anchor(100 * S, T0_US + 103 * S, True, 500)
+    commit(ready, entry((10, 15), anchor=stepped))
+    commit(ready, entry((0, 5), anchor=TRUSTED))
+    assert ready.ledger("gw-a")[0].anchor == stepped
+    commit(ready, entry((20, 25), anchor=Anchor(200 * S, T0_US + 203 * S + 10, True, 500)))
+    assert ready.ledger("gw-a")[0].offset_version == 1  # 10 µs is no step
+
+
+# -- what is gone ---------------------------------------------------------------------------------------------------
+
+
+def lost(first: int, end: int, reason: LossReason = LossReason.EVICTED, count: int | None = None) -> Tombstone:
+    return Tombstone(7, first, end, reason, end - first if count is None else count, 1, 2)
+
+
+def test_taken_is_stored_and_tombstoned_and_pending(ready: Catalog) -> None:
+    ready.hello("gw-a", hello(EpochOffer(7, 40, RangeSet([(0, 40)]), predecessor=6, predecessor_next_seq=12)))
+    commit(ready, entry((0, 10), next_seq=50))
+    ready.record_tombstones("gw-a", [lost(10, 20), lost(50, 50, LossReason.POWER_CUT, 33)])
+    [line] = ready.ledger("gw-a")
+    assert (line.epoch, line.predecessor) == (7, 6)
+    assert (line.taken, line.stored, line.tombstoned, line.pending) == (50, 10, 10, 30)
+    assert line.losses_without_seq == 33
+    assert line.tombstones == (lost(10, 20), lost(50, 50, LossReason.POWER_CUT, 33))
+
+
+def test_tombstones_are_idempotent_and_stored_wins(ready: Catalog) -> None:
+    commit(ready, entry((0, 10)))
+    for _ in range(2):
+        ready.record_tombstones("gw-a", [lost(5, 15), lost(12, 20)])
+    answer = ready.hello("gw-a", hello()).coverage[0]
+    assert (list(answer.stored), list(answer.tombstoned)) == ([(0, 10)], [(10, 20)])
+    assert commit(ready, entry((10, 14))) == [Stored()]  # found after all
+    answer = ready.hello("gw-a", hello()).coverage[0]
+    assert (list(answer.stored), list(answer.tombstoned)) == ([(0, 14)], [(14, 20)])
+    ready.record_tombstones("gw-a", [lost(5, 15)])
+    assert stored(ready) == [(0, 14)]
+    assert len(ready.ledger("gw-a")[0].tombstones) == 2
+
+
+def test_an_earlier_epochs_end_is_learnt_from_its_successor(ready: Catalog) -> None:
+    ready.hello("gw-a", hello(EpochOffer(1, 10, RangeSet())))
+    ready.hello("gw-a", hello(EpochOffer(1, 10, RangeSet()), EpochOffer(2, 3, RangeSet(), 1, 25)))
+    assert [(line.epoch, line.taken) for line in ready.ledger("gw-a")] == [(1, 25), (2, 3)]
+
+
+def test_numbers_to_the_edge(ready: Catalog) -> None:
+    top = (1 << 63) - 1
+    assert commit(ready, entry((top - 5, top), epoch=top)) == [Stored()]
+    assert stored(ready, epoch=top) == [(top - 5, top)]
