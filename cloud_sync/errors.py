@@ -4,6 +4,7 @@ CloudError
 ├── ConfigInvalid        stop and tell: an option or file is wrong; exit 78
 ├── StoreDown            retry: the object store does not answer or is full
 ├── ObjectMissing        tell: the catalog names an object that the store does not have
+├── PackCorrupt          set aside: an object is not a pack; go on without it
 ├── CatalogDown          retry: the database does not answer or refuses
 ├── PackExpired          drop the pack: its commit came after the deadline; senders send again
 └── QueryInvalid         tell the caller: a parameter is out of its bounds
@@ -24,6 +25,10 @@ class StoreDown(CloudError):
 
 class ObjectMissing(CloudError):
     """No object under this key."""
+
+
+class PackCorrupt(CloudError):
+    """The object is not a pack, or was damaged or cut short."""
 
 
 class CatalogDown(CloudError):

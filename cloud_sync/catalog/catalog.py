@@ -127,6 +127,10 @@ class Catalog(Protocol):
         """Every set this gateway has ever named."""
         ...
 
+    def definitions(self, set_ids: Sequence[int]) -> list[SeriesSet]:
+        """Those of these sets that any gateway has defined."""
+        ...
+
     def messages(
         self, gateway: str, set_ids: Sequence[int], start_us: int, end_us: int, after_id: int = 0
     ) -> list[MessageRow]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import sqlalchemy as sa
@@ -13,6 +13,8 @@ from wire.coverage import Coverage
 from wire.ranges import Range, RangeSet
 
 FRAGMENTS_WHOLE_MAX = 64  # rows per epoch up to which all are read in one statement for many epochs
+
+EPOCHS_PER_STATEMENT = 5000  # SQLite allows 32,766 parameters
 
 _Row = tuple[int, int, int]  # first, end, state
 
@@ -56,9 +58,15 @@ def load(connection: Connection, fragments: Mapping[int, int], windows: Mapping[
     return rows
 
 
-def load_whole(connection: Connection, epoch_id: int) -> Coverage:
-    """All that the catalog has of one epoch."""
-    return from_rows({(first, end, state) for _, first, end, state in connection.execute(_whole, {"ids": [epoch_id]})})
+def load_whole(connection: Connection, epoch_ids: Sequence[int]) -> dict[int, Coverage]:
+    """All that the catalog has of these epochs."""
+    rows: dict[int, set[_Row]] = {epoch_id: set() for epoch_id in epoch_ids}
+    for at in range(0, len(epoch_ids), EPOCHS_PER_STATEMENT):
+        for epoch_id, first, end, state in connection.execute(
+            _whole, {"ids": epoch_ids[at : at + EPOCHS_PER_STATEMENT]}
+        ):
+            rows[epoch_id].add((first, end, state))
+    return {epoch_id: from_rows(found) for epoch_id, found in rows.items()}
 
 
 def from_rows(rows: set[_Row]) -> Coverage:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,7 @@ class Database:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._writer = threading.Lock()  # a turn taken here costs less than polling the database's own lock
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -37,7 +39,12 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """A transaction that holds the write lock from its start. `CatalogDown` from its end: outcome unknown."""
-        with _mapped(), self._engine.connect().execution_options(tidegate_write=True) as connection, connection.begin():
+        with (
+            self._writer,
+            _mapped(),
+            self._engine.connect().execution_options(tidegate_write=True) as connection,
+            connection.begin(),
+        ):
             yield connection
 
     def insert(self, table: sa.Table) -> Any:

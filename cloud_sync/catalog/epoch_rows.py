@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -13,6 +13,8 @@ from cloud_sync.catalog.schema import boot_offset, epoch, gateway
 from wire.clock import Anchor
 
 OFFSET_STEP_US_MIN = 1_000  # the finest stamp a poll group keeps is a millisecond; less is no correction
+
+NAMES_PER_STATEMENT = 5000  # SQLite allows 32,766 parameters
 
 EpochName = tuple[str, int]  # gateway, epoch
 
@@ -114,7 +116,7 @@ def epoch_row(row: sa.Row[tuple[object, ...]]) -> EpochRow:
     )
 
 
-def lock_epochs(database: Database, connection: Connection, names: Collection[EpochName]) -> dict[EpochName, EpochRow]:
+def lock_epochs(database: Database, connection: Connection, names: Sequence[EpochName]) -> dict[EpochName, EpochRow]:
     """Lock the rows of these epochs; those not seen before are made."""
     rows = _select(connection, names)
     missing = [name for name in names if name not in rows]
@@ -124,8 +126,12 @@ def lock_epochs(database: Database, connection: Connection, names: Collection[Ep
     return rows
 
 
-def _select(connection: Connection, names: Collection[EpochName]) -> dict[EpochName, EpochRow]:
-    return {(row.gateway, row.epoch): epoch_row(row) for row in connection.execute(_locked, {"names": list(names)})}
+def _select(connection: Connection, names: Sequence[EpochName]) -> dict[EpochName, EpochRow]:
+    rows = {}
+    for at in range(0, len(names), NAMES_PER_STATEMENT):
+        for row in connection.execute(_locked, {"names": names[at : at + NAMES_PER_STATEMENT]}):
+            rows[row.gateway, row.epoch] = epoch_row(row)
+    return rows
 
 
 def _make(database: Database, connection: Connection, names: Collection[EpochName]) -> None:

@@ -9,6 +9,7 @@ from cloud_sync.catalog import coverage_rows
 from cloud_sync.catalog.catalog import EpochLedger
 from cloud_sync.catalog.epoch_rows import epoch_row
 from cloud_sync.catalog.schema import epoch, tombstone
+from wire.coverage import Coverage
 from wire.reading import LossReason, Tombstone
 
 _epochs = sa.select(epoch).where(epoch.c.gateway == sa.bindparam("gateway")).order_by(epoch.c.id)
@@ -28,11 +29,12 @@ _tombstones = (
 
 def ledger(connection: Connection, gateway: str) -> list[EpochLedger]:
     """See `Catalog.ledger`."""
-    return [_line(connection, row) for row in connection.execute(_epochs, {"gateway": gateway})]
+    rows = list(connection.execute(_epochs, {"gateway": gateway}))
+    coverages = coverage_rows.load_whole(connection, [row.id for row in rows])
+    return [_line(connection, row, coverages[row.id]) for row in rows]
 
 
-def _line(connection: Connection, row: sa.Row[tuple[object, ...]]) -> EpochLedger:
-    coverage = coverage_rows.load_whole(connection, row.id)
+def _line(connection: Connection, row: sa.Row[tuple[object, ...]], coverage: Coverage) -> EpochLedger:
     tombstones = tuple(
         Tombstone(row.epoch, first, end, LossReason(reason), *rest)
         for first, end, reason, *rest in connection.execute(_tombstones, {"epoch_id": row.id})

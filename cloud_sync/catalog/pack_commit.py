@@ -77,7 +77,7 @@ def _insert_pack(connection: Connection, ticket: PackTicket, size: int, messages
 def _load(database: Database, connection: Connection, entries: Sequence[PackEntry]) -> _Work:
     """Lock the epochs, then read the coverage that the entries can touch."""
     names = list(dict.fromkeys((entry.gateway, entry.epoch) for entry in entries))
-    epochs = epoch_rows.lock_epochs(database, connection, names) if names else {}
+    epochs = epoch_rows.lock_epochs(database, connection, names)
     windows: dict[int, Range] = {}
     for entry in entries:
         epoch_id = epochs[entry.gateway, entry.epoch].id
@@ -101,7 +101,7 @@ def _decide(connection: Connection, work: _Work, entry: PackEntry, defined: Coll
     if fit is Fit.COVERED:
         return AlreadyStored()
     if fit is Fit.OVERLAP:
-        whole = coverage_rows.load_whole(connection, row.id)
+        whole = coverage_rows.load_whole(connection, [row.id])[row.id]
         whole.store(coverage.stored - whole.stored)  # what this very transaction has added
         return Overlaps(whole.frame())
     unknown = tuple(block.set_id for block in entry.header.blocks if block.set_id not in defined)

@@ -15,6 +15,7 @@ from wire.series import SeriesSet
 Use = tuple[str, int]  # gateway, series set
 
 _find = sa.select(series_set.c.id).where(series_set.c.id.in_(sa.bindparam("ids", expanding=True)))
+_definitions = sa.select(series_set.c.definition).where(series_set.c.id.in_(sa.bindparam("ids", expanding=True)))
 _of_gateway = (
     sa.select(series_set.c.definition)
     .join(gateway_series_set, gateway_series_set.c.set_id == series_set.c.id)
@@ -54,6 +55,10 @@ class SeriesRows:
     def remember(self, uses: Iterable[Use]) -> None:
         """These are committed."""
         self._used.update(uses)
+
+    def definitions(self, connection: Connection, set_ids: Collection[int]) -> list[SeriesSet]:
+        """Those of these sets that are defined."""
+        return [definition_set(text) for text in connection.execute(_definitions, {"ids": list(set_ids)}).scalars()]
 
     def of_gateway(self, connection: Connection, gateway: str) -> list[SeriesSet]:
         """Every set that the gateway has ever used."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -63,6 +64,7 @@ class SqlCatalog:
         """Creates the tables in an empty database. Raises ConfigInvalid when another version made them."""
         self._database = database
         self._series = SeriesRows(database)
+        self._tickets = threading.Lock()
         self._pack_ids: list[int] = []
         with database.write() as connection:
             self._generation = _prepare(connection)
@@ -93,11 +95,9 @@ class SqlCatalog:
         """See `Catalog`."""
         with self._database.write() as connection:
             self._note_gateway(connection, gateway, hello)
-            self._note_epochs(connection, gateway, hello)
-            names = [(gateway, offer.epoch) for offer in hello.epochs]
-            rows = epoch_rows.lock_epochs(self._database, connection, names) if names else {}
-            ids = [rows[name].id for name in names]
-            coverage = tuple(coverage_rows.load_whole(connection, row_id).frame() for row_id in ids)
+            ids = self._note_epochs(connection, gateway, hello)
+            coverages = coverage_rows.load_whole(connection, ids)
+            coverage = tuple(coverages[row_id].frame() for row_id in ids)
             defined = self._series.defined(connection, hello.series_sets)
             uses = self._series.use(connection, ((gateway, set_id) for set_id in defined))
         self._series.remember(uses)
@@ -106,14 +106,13 @@ class SqlCatalog:
 
     def open_pack(self) -> PackTicket:
         """See `Catalog`."""
-        if self._pack_ids:
-            opened_us = self.now_us()
-        else:
-            with self._database.write() as connection:
-                end = connection.execute(_take_pack_ids).scalar_one()
-                opened_us = connection.execute(sa.select(now_us)).scalar_one()
-            self._pack_ids = list(range(end - 1, end - PACK_IDS_PER_BLOCK - 1, -1))
-        pack_id = self._pack_ids.pop()
+        with self._tickets:
+            if not self._pack_ids:
+                with self._database.write() as connection:
+                    end = connection.execute(_take_pack_ids).scalar_one()
+                self._pack_ids = list(range(end - 1, end - PACK_IDS_PER_BLOCK - 1, -1))
+            pack_id = self._pack_ids.pop()
+        opened_us = self.now_us()
         return PackTicket(pack_id, pack_key(pack_id, opened_us), opened_us + COMMIT_DEADLINE_US)
 
     def commit_pack(self, ticket: PackTicket, size: int, entries: Sequence[PackEntry]) -> list[CatalogOutcome]:
@@ -151,6 +150,11 @@ class SqlCatalog:
         with self._database.read() as connection:
             return self._series.of_gateway(connection, gateway)
 
+    def definitions(self, set_ids: Sequence[int]) -> list[SeriesSet]:
+        """See `Catalog`."""
+        with self._database.read() as connection:
+            return self._series.definitions(connection, set_ids)
+
     def messages(
         self, gateway: str, set_ids: Sequence[int], start_us: int, end_us: int, after_id: int = 0
     ) -> list[MessageRow]:
@@ -187,20 +191,20 @@ class SqlCatalog:
         insert = self._database.insert(gateway).values(id=gateway_id, first_seen_us=now_us, **told)
         connection.execute(insert.on_conflict_do_update(index_elements=[gateway.c.id], set_=told))
 
-    def _note_epochs(self, connection: Connection, gateway_id: str, hello: Hello) -> None:
-        """Epochs that Hello names or gives as predecessors, with how far each has counted."""
-        names = [(gateway_id, offer.epoch) for offer in hello.epochs]
-        if not names:
-            return
-        rows = epoch_rows.lock_epochs(self._database, connection, names)
+    def _note_epochs(self, connection: Connection, gateway_id: str, hello: Hello) -> list[int]:
+        """Note how far each epoch has counted; returns the row ids in Hello's order."""
+        rows = epoch_rows.lock_epochs(self._database, connection, [(gateway_id, offer.epoch) for offer in hello.epochs])
+        before = {row.id: (row.next_seq, row.predecessor) for row in rows.values()}
         for offer in hello.epochs:
             row = rows[gateway_id, offer.epoch]
             row.next_seq = max(row.next_seq, offer.next_seq)
             row.predecessor = offer.predecessor or row.predecessor
-            before = rows.get((gateway_id, offer.predecessor))
-            if before is not None and offer.predecessor_next_seq is not None:
-                before.next_seq = max(before.next_seq, offer.predecessor_next_seq)
-        epoch_rows.save_epochs(connection, rows.values())
+            previous = rows.get((gateway_id, offer.predecessor))
+            if previous is not None and offer.predecessor_next_seq is not None:
+                previous.next_seq = max(previous.next_seq, offer.predecessor_next_seq)
+        changed = [row for row in rows.values() if (row.next_seq, row.predecessor) != before[row.id]]
+        epoch_rows.save_epochs(connection, changed)
+        return [rows[gateway_id, offer.epoch].id for offer in hello.epochs]
 
 
 def _prepare(connection: Connection) -> int:

@@ -163,6 +163,12 @@ def test_a_set_that_hello_or_a_message_names_is_the_gateways_too(ready: Catalog,
     assert reopen().series_sets("gw-d") == [SETS[1]]
 
 
+def test_definitions_are_shared_by_content(catalog: Catalog) -> None:
+    catalog.put_series_sets("gw-a", SETS[:1])
+    assert catalog.definitions([1, SETS[0].id, SETS[1].id]) == [SETS[0]]
+    assert catalog.definitions([]) == []
+
+
 # -- exactly once ---------------------------------------------------------------------------------------------------
 
 
