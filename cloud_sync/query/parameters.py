@@ -77,7 +77,7 @@ def _from_rfc3339(name: str, text: str, zone: str) -> int:
     return (span.days * 86_400 + span.seconds) * US_PER_S + span.microseconds
 
 
-def page_size(asked: int | None, default: int = PAGE_SIZE_DEFAULT, maximum: int = PAGE_SIZE_MAX) -> int:
+def bounded_page_size(asked: int | None, default: int = PAGE_SIZE_DEFAULT, maximum: int = PAGE_SIZE_MAX) -> int:
     """AIP-158: absent or zero is the default, more than the maximum is the maximum. Raises QueryInvalid below 0."""
     if asked is not None and asked < 0:
         raise QueryInvalid(f"page_size {asked} is negative. Leave it out for {default}; the most is {maximum}")

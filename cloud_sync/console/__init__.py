@@ -1,0 +1,1 @@
+"""The web console: pages rendered here, kept fresh by two small scripts; nothing is loaded from elsewhere."""

@@ -1,0 +1,130 @@
+"""The console's pages and their assets."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Annotated
+from urllib.parse import quote
+
+from fastapi import APIRouter, HTTPException, Query, Request
+from fastapi.responses import HTMLResponse, Response
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+from cloud_sync.console import views
+from cloud_sync.console.assets import Assets
+from cloud_sync.errors import QueryInvalid
+from cloud_sync.http_api.services import Services
+from cloud_sync.query.parameters import parse_time
+
+FLEET_PAGE_SIZE = 200
+ASSET_CACHE = "public, max-age=31536000, immutable"  # the URL changes with the content
+
+
+def console_routes(services: Services) -> APIRouter:
+    """`/`, `/gateways/{gateway}` and `/assets/{name}`."""
+    router = APIRouter(include_in_schema=False)
+    pages = Pages(services)
+
+    @router.get("/")
+    async def fleet(request: Request, page: Annotated[int, Query(ge=1)] = 1) -> HTMLResponse:
+        return HTMLResponse(await services.workers.run(pages.fleet, page, _host(request)))
+
+    @router.get("/gateways/{gateway}")
+    async def gateway(
+        request: Request, gateway: str, window: str = views.WINDOW_DEFAULT, end: str = ""
+    ) -> HTMLResponse:
+        return await services.workers.run(pages.gateway_or_missing, gateway, window, end, _host(request))
+
+    @router.get("/assets/{name}")
+    async def asset(name: str) -> Response:
+        found = pages.assets.get(name)
+        if found is None:
+            raise HTTPException(HTTPStatus.NOT_FOUND, f"There is no asset {name[:40]!r}")
+        return Response(found.body, media_type=found.media_type, headers={"cache-control": ASSET_CACHE})
+
+    return router
+
+
+def _host(request: Request) -> str:
+    return f"{request.url.scheme}://{request.url.netloc}"
+
+
+class Pages:
+    """Renders pages. Every method blocks and may run on any thread."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self.assets = Assets()
+        self._templates = Environment(
+            loader=PackageLoader("cloud_sync.console"),
+            autoescape=select_autoescape(default=True),
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._templates.globals["asset"] = self.assets.url
+
+    def fleet(self, page: int, host: str) -> str:
+        """The fleet list; with no gateway yet, what to do."""
+        rows = self._services.catalog.gateways()
+        now_ms = self._services.now_us() // 1000
+        first = (page - 1) * FLEET_PAGE_SIZE
+        shown = [self._services.describe(row) for row in rows[first : first + FLEET_PAGE_SIZE]]
+        return self._templates.get_template("fleet.html").render(
+            rows=[views.fleet_row(gateway, now_ms) for gateway in shown],
+            summary=views.fleet_summary(shown),
+            known=len(rows),
+            page=page,
+            pages=-(-len(rows) // FLEET_PAGE_SIZE),
+            curl=f"curl '{host}/v1/gateways'",
+        )
+
+    def gateway_or_missing(self, gateway: str, window: str, end: str, host: str) -> HTMLResponse:
+        """One gateway's page; 404 for an unknown one, 400 for a window that is none."""
+        if self._services.catalog.gateway(gateway) is None:
+            text = f"No gateway {gateway[:80]!r} has ever connected."
+            return HTMLResponse(self._missing("Unknown gateway", text), HTTPStatus.NOT_FOUND)
+        if window not in views.WINDOWS:
+            text = f"There is no window {window[:20]!r}: take {', '.join(views.WINDOWS)}."
+            return HTMLResponse(self._missing("Unknown window", text), HTTPStatus.BAD_REQUEST)
+        try:
+            end_us = parse_time("end", end, self._services.now_us()) if end else None
+        except QueryInvalid as error:
+            return HTMLResponse(self._missing("Unknown time", str(error)), HTTPStatus.BAD_REQUEST)
+        return HTMLResponse(self._gateway(gateway, views.WINDOWS[window], end_us and end_us // 1000, host))
+
+    def _missing(self, title: str, text: str) -> str:
+        return self._templates.get_template("missing.html").render(title=title, text=text)
+
+    def _gateway(self, gateway: str, window: views.Window, end_ms: int | None, host: str) -> str:
+        services = self._services
+        row = services.known(gateway)
+        now_ms = services.now_us() // 1000
+        latest = services.query.latest(row)
+        latest.sort(key=lambda each: each.line.name)
+        charts = views.charts([each.line for each in latest])
+        newest_us = max((each.time_us for each in latest if each.time_us is not None), default=None)
+        names = list(dict.fromkeys(line.name for chart in charts for line in chart.lines))
+        shown_to_ms = now_ms if end_ms is None else end_ms
+        csv = views.api_path(gateway, names, window, end_ms, format="csv")
+        api = views.api_path(gateway, names, window, end_ms, step=f"{window.step_ms // 1000}s")
+        return self._templates.get_template("gateway.html").render(
+            gateway=views.fleet_row(services.describe(row), now_ms),
+            series=[views.latest_row(each, now_ms) for each in latest],
+            ledger=views.ledger_rows(services.ledger(gateway)),
+            charts=charts,
+            left_out=len(latest) - sum(len(chart.lines) for chart in charts),
+            names=names,
+            windows=views.WINDOWS.values(),
+            window=window,
+            end_ms=end_ms,
+            now_ms=now_ms,
+            path=f"/gateways/{quote(gateway, safe='')}",
+            out_of_view=newest_us is not None
+            and not shown_to_ms - window.span_ms <= newest_us // 1000 <= shown_to_ms + window.span_ms,
+            newest_ms=None if newest_us is None else newest_us // 1000 + window.span_ms // 20,
+            csv=csv,
+            api=api,
+            curl=f"curl '{host}{api}'",
+            ledger_api=f"/v1/gateways/{quote(gateway, safe='')}/ledger",
+        )

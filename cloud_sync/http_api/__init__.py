@@ -1,0 +1,1 @@
+"""The HTTP API: fleet, ledger and readings as JSON and CSV, health and metrics."""

@@ -1,0 +1,74 @@
+"""The HTTP application: routes, pages, guard and problems, wired once."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+
+from cloud_sync.catalog.catalog import Catalog
+from cloud_sync.console.pages import console_routes
+from cloud_sync.http_api.fleet import fleet_routes
+from cloud_sync.http_api.guard import LOOPBACK_HOSTS, Guard, Receive, Scope, Send
+from cloud_sync.http_api.meter import CacheMetrics, Meter
+from cloud_sync.http_api.problems import Problem, install, problem
+from cloud_sync.http_api.readings import readings_routes
+from cloud_sync.http_api.service import service_routes
+from cloud_sync.http_api.services import Services
+from cloud_sync.query.engine import QueryEngine
+from wire.clock import Clock
+
+OPENAPI_PATH = "/v1/openapi.json"
+_ERRORS = (400, 404, 500, 503)
+
+
+def create_app(
+    catalog: Catalog, query: QueryEngine, clock: Clock, registry: CollectorRegistry, hosts: tuple[str, ...] = ()
+) -> FastAPI:
+    """The API and the console over these parts.
+
+    `registry` is what `/metrics` shows; this application adds its own counters. `hosts` are names beside loopback's
+    under which the service may be asked. The caller closes catalog and clock; worker threads end with the lifespan.
+    """
+    services = Services(catalog, query, clock)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        services.workers.close()
+
+    app = FastAPI(
+        title="Tidegate",
+        version="1",
+        summary="Readings of a fleet of gateways, and where each of them is.",
+        openapi_url=OPENAPI_PATH,
+        docs_url=None,  # the stock pages load scripts from elsewhere
+        redoc_url=None,
+        lifespan=lifespan,
+        responses={
+            code: {
+                "model": Problem,
+                "content": {"application/problem+json": {}},
+                "description": HTTPStatus(code).phrase,
+            }
+            for code in _ERRORS
+        },
+    )
+    install(app)
+    app.include_router(fleet_routes(services))
+    app.include_router(readings_routes(services))
+    app.include_router(service_routes(services, registry))
+    app.include_router(console_routes(services))
+    registry.register(CacheMetrics(query))
+    app.add_middleware(Meter, clock=clock, registry=registry)
+    app.add_middleware(Guard, hosts=hosts, refuse=_misdirected)
+    return app
+
+
+async def _misdirected(scope: Scope, receive: Receive, send: Send) -> None:
+    detail = f"This service answers as {', '.join(LOOPBACK_HOSTS)}, not under the name in the Host header"
+    answer = problem(HTTPStatus.MISDIRECTED_REQUEST, "host-unknown", "Not a name of this service", detail)
+    await answer(scope, receive, send)

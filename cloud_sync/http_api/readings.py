@@ -1,0 +1,144 @@
+"""The route for readings: a range as taken or downsampled, as JSON or CSV."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response, StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from cloud_sync.http_api.formats import TimeUnit, buckets_csv, buckets_json, rows_csv, rows_json
+from cloud_sync.http_api.models import BucketAnswerModel, RowAnswerModel
+from cloud_sync.http_api.services import Services
+from cloud_sync.query.engine import Question
+from cloud_sync.query.parameters import (
+    PAGE_SIZE_MAX,
+    TIME_US_MAX,
+    TIME_US_MIN,
+    bounded_page_size,
+    parse_duration,
+    parse_time,
+)
+from wire.clock import US_PER_S
+
+DEFAULT_SPAN_US = 3_600 * US_PER_S
+CSV = "text/csv"
+CSV_TYPE = "text/csv; charset=utf-8; header=present"
+
+_TIME = "RFC 3339, epoch seconds, milliseconds or microseconds, `now`, or a span back from now such as `-15m`."
+
+
+class ReadingsQuery(BaseModel):
+    """Parameters of `/v1/query`. Unknown ones are refused, so that a misspelt bound cannot be overlooked."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    gateway: str = Field(description="The gateway's id.")
+    series: list[str] = Field(
+        [], description="`sensor/channel`; repeat it for several; all of the gateway when left out."
+    )
+    start: str = Field("", description=f"First moment. {_TIME} Default: an hour before `end`.")
+    end: str = Field("", description="Moment after the last, written like `start`. Default: now.")
+    step: str = Field(
+        "", description="`10s`, `5m`, `1h`: min, max, mean and count per step. Left out: readings as taken."
+    )
+    after: str = Field(
+        "", description="`cursor` of an earlier answer: only what was stored later, of any time unless bounded."
+    )
+    page_size: int | None = Field(
+        None, description=f"Rows per page, gaps included. Default 10000; more than {PAGE_SIZE_MAX} is that."
+    )
+    page_token: str = Field("", description="`next_page_token` of the page before.")
+    format: Literal["json", "csv"] | None = Field(None, description="Default: by the Accept header, JSON first.")
+    time_unit: TimeUnit = Field("ms", description="Epoch times in JSON, and decimals in CSV.")
+
+    def question(self, now_us: int) -> Question:
+        """Moments for the times as written; by default the last hour, or any time for a poll of what is new.
+
+        Raises QueryInvalid.
+        """
+        open_ended = bool(self.after) and not self.step
+        end_us = parse_time("end", self.end, now_us) if self.end else TIME_US_MAX if open_ended else now_us
+        if self.start:
+            start_us = parse_time("start", self.start, now_us)
+        else:
+            start_us = TIME_US_MIN if open_ended else max(TIME_US_MIN, end_us - DEFAULT_SPAN_US)
+        written = f"{self.start} {self.end}"
+        return Question(self.gateway, tuple(dict.fromkeys(self.series)), start_us, end_us, self.after, written)
+
+
+def readings_routes(services: Services) -> APIRouter:
+    """`/v1/query`."""
+    router = APIRouter(prefix="/v1", tags=["readings"])
+
+    @router.get(
+        "/query",
+        summary="Readings of one gateway",
+        response_model=None,
+        responses={200: {"model": RowAnswerModel | BucketAnswerModel, "content": {CSV: {}}}},
+    )
+    async def query(request: Request, asked: Annotated[ReadingsQuery, Query()]) -> Response:
+        """Values are (raw * num + off) / den by the definition each reading was taken under. The range is half-open.
+
+        As taken: pages in order of time, each row once; a gap is a row without value and with a reason. CSV without
+        `page_size` streams all pages. With `step`: buckets start at whole multiples of the step since 1970 UTC.
+        """
+        question = asked.question(services.now_us())
+        as_csv = asked.format == "csv" or (asked.format is None and _prefers_csv(request.headers.get("accept", "")))
+        run = services.workers.run
+        await run(services.known, asked.gateway)
+        if asked.step:
+            step_us = parse_duration("step", asked.step)
+            write = buckets_csv if as_csv else buckets_json
+            body = await run(lambda: write(services.query.buckets(question, step_us), asked.time_unit))
+            return Response(body, media_type=CSV_TYPE if as_csv else "application/json", headers=_disposition(as_csv))
+        if as_csv:
+            return await _csv_pages(request, services, asked, question)
+        size = bounded_page_size(asked.page_size)
+        body = await run(lambda: rows_json(services.query.rows(question, size, asked.page_token), asked.time_unit))
+        return Response(body, media_type="application/json")
+
+    return router
+
+
+async def _csv_pages(request: Request, services: Services, asked: ReadingsQuery, question: Question) -> Response:
+    """One page with a Link to the next (RFC 8288), or all pages as a stream. The first page's errors have a status."""
+    size = bounded_page_size(asked.page_size, PAGE_SIZE_MAX)
+
+    def page(token: str, header: bool) -> tuple[bytes, str]:
+        answer = services.query.rows(question, size, token)
+        return rows_csv(answer, asked.time_unit, header), answer.page_token
+
+    body, following = await services.workers.run(page, asked.page_token, True)
+    if asked.page_size is not None:
+        headers = _disposition(True)
+        if following:
+            url = request.url.include_query_params(page_token=following)
+            headers["link"] = f'<{url.path}?{url.query}>; rel="next"'
+        return Response(body, media_type=CSV_TYPE, headers=headers)
+
+    async def stream() -> AsyncIterator[bytes]:
+        yield body
+        token = following
+        while token:
+            more, token = await services.workers.run(page, token, False)
+            yield more
+
+    return StreamingResponse(stream(), media_type=CSV_TYPE, headers=_disposition(True))
+
+
+def _prefers_csv(accept: str) -> bool:
+    """True when the Accept header names CSV with a higher weight than JSON (RFC 9110, 12.5.1)."""
+    weights = {"text/csv": 0.0, "application/json": 0.0}
+    for item in accept.split(","):
+        media, *parameters = (part.strip().lower() for part in item.split(";"))
+        weight = next((text[2:] for text in parameters if text.startswith("q=")), "1")
+        if media in weights:
+            weights[media] = float(weight) if weight.replace(".", "", 1).isdigit() else 0.0
+    return weights["text/csv"] > weights["application/json"]
+
+
+def _disposition(as_csv: bool) -> dict[str, str]:
+    return {"content-disposition": 'inline; filename="readings.csv"'} if as_csv else {}

@@ -1,0 +1,37 @@
+"""Routes about the service itself: is it alive, can it answer, what does it count."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from fastapi.responses import Response
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+from cloud_sync.http_api.models import Health, Ready
+from cloud_sync.http_api.services import Services, hex_id
+
+
+def service_routes(services: Services, registry: CollectorRegistry) -> APIRouter:
+    """`/health`, `/ready` and `/metrics`."""
+    router = APIRouter(tags=["service"])
+
+    @router.get("/health", summary="The process runs")
+    async def health() -> Health:
+        """Answers as long as the event loop turns; asks nothing else."""
+        return Health(status="ok")
+
+    @router.get("/ready", summary="The service can answer")
+    async def ready() -> Ready:
+        """Asks the catalog; 503 while it does not answer."""
+
+        def answer() -> Ready:
+            services.catalog.gateways()
+            return Ready(status="ready", generation=hex_id(services.catalog.generation()))
+
+        return await services.workers.run(answer)
+
+    @router.get("/metrics", summary="Counters in Prometheus' text format", response_class=Response)
+    async def metrics() -> Response:
+        """Ingest, storage, catalog and query counters."""
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+    return router
