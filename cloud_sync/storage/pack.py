@@ -18,7 +18,7 @@ from cloud_sync.errors import PackCorrupt
 MAGIC = b"TGPK"
 VERSION = 1
 MESSAGES_MAX = 1 << 16
-_HEAD = struct.Struct("<4sB3xqqqIII")  # magic, version, pack id, generation, opened, messages, names bytes, CRC-32
+_HEAD = struct.Struct("<4sB3xqqqIII")  # magic, version, pack id, generation, deadline, messages, names bytes, CRC-32
 _CRC_AT = _HEAD.size - 4
 _ENTRY = np.dtype(
     [
@@ -51,12 +51,12 @@ class Pack:
 
     pack_id: int
     generation: int
-    opened_us: int
+    deadline_us: int
     records: tuple[PackRecord, ...]
 
 
 def encode_pack(
-    pack_id: int, generation: int, opened_us: int, records: Sequence[PackRecord]
+    pack_id: int, generation: int, deadline_us: int, records: Sequence[PackRecord]
 ) -> tuple[bytes, list[int]]:
     """The object's bytes, and where in it each record's segment starts."""
     assert len(records) <= MESSAGES_MAX
@@ -70,7 +70,7 @@ def encode_pack(
         rows.append((gateways[record.gateway], len(record.segment), at, record.epoch, record.next_seq, *times))
         at += len(record.segment)
     index = names + np.array(rows, _ENTRY).tobytes()
-    head = _HEAD.pack(MAGIC, VERSION, pack_id, generation, opened_us, len(records), len(names), 0)[:_CRC_AT]
+    head = _HEAD.pack(MAGIC, VERSION, pack_id, generation, deadline_us, len(records), len(names), 0)[:_CRC_AT]
     crc = zlib.crc32(index, zlib.crc32(head)).to_bytes(4, "little")
     return b"".join((head, crc, index, *(record.segment for record in records))), offsets
 
@@ -82,7 +82,7 @@ def decode_pack(data: bytes) -> Pack:
     """
     if len(data) < _HEAD.size or data[:4] != MAGIC or data[4] != VERSION:
         raise PackCorrupt(f"{len(data)} bytes that do not start like a pack of version {VERSION}")
-    _, _, pack_id, generation, opened_us, count, names_size, crc = _HEAD.unpack_from(data)
+    _, _, pack_id, generation, deadline_us, count, names_size, crc = _HEAD.unpack_from(data)
     names_end = _HEAD.size + names_size
     end = names_end + count * _ENTRY.itemsize
     if count > MESSAGES_MAX or end > len(data):
@@ -98,7 +98,7 @@ def decode_pack(data: bytes) -> Pack:
         if place >= len(names) or at < end or at + length > len(data):
             raise PackCorrupt(f"a message of gateway {place} at {at}..{at + length}, the object has {len(data)} bytes")
         records.append(PackRecord(names[place], epoch, next_seq, t_min_us, t_max_us, data[at : at + length]))
-    return Pack(pack_id, generation, opened_us, tuple(records))
+    return Pack(pack_id, generation, deadline_us, tuple(records))
 
 
 def _names(data: bytes) -> list[str]:

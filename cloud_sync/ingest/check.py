@@ -1,0 +1,93 @@
+"""Is a message what it claims to be? Every column is decoded before anything of it is stored."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from wire.codec import decode, zone
+from wire.errors import SegmentCorrupt, UnsupportedFormat
+from wire.reading import Kind
+from wire.segment import Block, BlockHeader, Header, Segment
+from wire.series import DTYPES, SeriesSet, StampUnit
+from wire.sync.outcomes import Corrupt
+
+log = logging.getLogger(__name__)
+
+CORRUPT = "segment-corrupt"
+UNSUPPORTED = "format-unsupported"
+KIND = "kind-unsupported"
+SHAPE = "series-mismatch"
+DECODER = "decoder-failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a block of a series set must look like."""
+
+    dtypes: tuple[np.dtype[np.generic], ...]
+    stamp_unit: StampUnit
+
+    @classmethod
+    def of(cls, series_set: SeriesSet) -> Shape:
+        """The shape that a definition asks for."""
+        return cls(tuple(DTYPES[kind] for kind in series_set.value_types), series_set.stamp_unit)
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A message that can be stored. Times are boot-relative microseconds."""
+
+    header: Header
+    t_min_us: int
+    t_max_us: int
+    shapes: Mapping[int, Shape]  # by set id, as the message has them
+
+
+def check(segment: bytes) -> Checked | Corrupt:
+    """Decode a message whole. `Corrupt` tells the sender, with a stable code, why it will never be stored."""
+    try:
+        decoded = decode(segment)
+    except SegmentCorrupt as error:
+        return Corrupt(CORRUPT, str(error))
+    except UnsupportedFormat as error:
+        return Corrupt(UNSUPPORTED, str(error))
+    except Exception:  # a mistake of ours, met by one gateway's bytes, must not stop the others
+        log.exception("decoder failed bytes=%d start=%s", len(segment), segment[:32].hex())
+        return Corrupt(DECODER, "the decoder failed on these bytes; the service's log has the details")
+    if decoded.kind is not Kind.RAW:
+        return Corrupt(KIND, f"kind {decoded.kind.name} is not taken yet")
+    t_min_us, t_max_us = zone(decoded)
+    return Checked(_header(decoded), t_min_us, t_max_us, {block.set_id: _shape(block) for block in decoded.blocks})
+
+
+def mismatch(checked: Checked, defined: Mapping[int, Shape]) -> Corrupt | None:
+    """Why a message does not fit the definitions of its sets, as far as they are known."""
+    for set_id, shape in checked.shapes.items():
+        wanted = defined.get(set_id)
+        if wanted is not None and wanted != shape:
+            return Corrupt(SHAPE, f"set {set_id:016x} is {_describe(wanted)}, the message has {_describe(shape)}")
+    return None
+
+
+def _header(segment: Segment) -> Header:
+    blocks = tuple(BlockHeader(b.set_id, b.ticks, len(b.columns), b.stamp_unit) for b in segment.blocks)
+    return Header(segment.priority, segment.kind, segment.anchor, segment.atoms, blocks)
+
+
+def _shape(block: Block) -> Shape:
+    return Shape(tuple(column.dtype for column in block.columns), block.stamp_unit)
+
+
+def _describe(shape: Shape) -> str:
+    runs: list[list[str | int]] = []
+    for dtype in shape.dtypes:
+        if runs and runs[-1][0] == dtype.name:
+            runs[-1][1] = int(runs[-1][1]) + 1
+        else:
+            runs.append([dtype.name, 1])
+    columns = ", ".join(f"{count} {name}" for name, count in runs[:4]) + (", ..." if len(runs) > 4 else "")
+    return f"{columns} with stamps in {shape.stamp_unit.name.lower()}"
