@@ -27,8 +27,6 @@ from edge_agent.config.sensors import SensorChecker
 from edge_agent.config.values import nearest
 from edge_agent.errors import ConfigInvalid
 
-DEFAULT_FILE = Path("/etc/edge-agent/edge-agent.toml")
-
 SINGLE = {"agent": AgentSection, "cloud": CloudSection, "buffer": BufferSection}
 TOP = (*SINGLE, "bus", "sensor")
 FILE_BYTES_MAX = 4 << 20
@@ -162,4 +160,6 @@ class _Loader:
         bus = check_table(BusSection, table_of(entry.value, entry.place), entry.place, where, self._problems)
         if bus is None or bus.device:
             return bus
+        if not re.fullmatch(r"i2c-\d+", name):
+            self._problems.add(entry.place, where, '"device" is missing: write device = "/dev/i2c-N"')
         return msgspec.structs.replace(bus, device=f"/dev/{name}")

@@ -22,6 +22,7 @@ def _size(low: int, high: int) -> Meta:
 
 PATH = Meta(min_length=1, extra={"kind": "path"})
 NAME = Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$", extra={"rule": "1 to 63 letters, digits, '.', '_' or '-'"})
+DEVICE = Meta(pattern=r"^(/dev/i2c-\d+|unix:.+)$", extra={"rule": "/dev/i2c-N or unix:PATH"})
 
 Interval = Annotated[float, _duration(0.01, 86400)]
 
@@ -64,7 +65,7 @@ class CloudSection(Section, frozen=True):
 class BufferSection(Section, frozen=True):
     """[buffer]: what is kept while the cloud is away."""
 
-    max_size: Annotated[int, _size(1_000_000, 1 << 50)] = 2_000_000_000
+    max_size: Annotated[int, _size(4 << 20, 1 << 50)] = 2_000_000_000
     commit_interval: Annotated[float, _duration(0.1, 3600)] = 5.0  # the most a power cut can cost
     journal_size: Annotated[int, _size(65_536, 1 << 30)] = 4 << 20
 
@@ -73,7 +74,7 @@ class BusSection(Section, frozen=True):
     """[bus.NAME]: one physical bus."""
 
     kind: Literal["i2c"]
-    device: Annotated[str, Meta(min_length=1)] = ""  # empty: /dev/NAME
+    device: Annotated[str, DEVICE] = ""  # empty: /dev/NAME
 
 
 class Median(Section, frozen=True):

@@ -23,6 +23,7 @@ from edge_agent.config.model import (
 )
 from edge_agent.config.senml import UNITS
 from edge_agent.config.values import nearest
+from edge_agent.sources.channel import series_def
 from hardware.driver import Channel, Driver
 from wire.reading import Priority
 
@@ -70,6 +71,12 @@ class SensorChecker:
         if section is None:
             return None
         self._check_address(config, section.bus, place, where)
+        for plan in channels or []:
+            try:
+                series_def(section.id, plan)
+            except ValueError as error:  # a name or a calibration that no series can have
+                spot = place.at("channel", plan.channel.name)
+                self._problems.add(spot, f'{where} channel "{plan.channel.name}"', str(error))
         if len(self._problems) > before or channels is None:
             return None
         return SensorPlan(

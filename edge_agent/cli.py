@@ -1,0 +1,116 @@
+"""`edge-agent`: the command line. Data on stdout, messages on stderr; exit codes in docs/operating/agent.md."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+FILE = Path("/etc/edge-agent/edge-agent.toml")
+
+file_option = click.option(
+    "-c",
+    "--config",
+    "file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=FILE,
+    show_default=True,
+    envvar="EDGE_AGENT_CONFIG",
+    help="Configuration file; conf.d/*.toml beside it is read too.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON; its fields are documented and stable.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Reads sensors, keeps every reading, and brings each to the cloud exactly once."""
+
+
+@main.command()
+@file_option
+def run(file: Path) -> None:
+    """Run in the foreground until SIGTERM or SIGINT."""
+    from edge_agent.commands.run import run_agent
+
+    raise SystemExit(run_agent(file))
+
+
+@main.command()
+@file_option
+@json_option
+def status(file: Path, as_json: bool) -> None:
+    """Show sensors, buffer and sync of the running agent. Exit 0 healthy, 1 not, 3 not running."""
+    from edge_agent.commands.status import show_status
+
+    raise SystemExit(show_status(file, as_json))
+
+
+@main.command()
+@click.argument("sensor", required=False)
+@click.option("--once", is_flag=True, help="Where no agent runs: open the bus here and read one time.")
+@file_option
+@json_option
+def read(sensor: str | None, once: bool, file: Path, as_json: bool) -> None:
+    """Print the latest value of every channel, or of one SENSOR."""
+    from edge_agent.commands.read import read_sensors
+
+    raise SystemExit(read_sensors(file, sensor, once, as_json))
+
+
+@main.group()
+def config() -> None:
+    """Check, show or begin a configuration."""
+
+
+@config.command("check")
+@file_option
+def config_check(file: Path) -> None:
+    """Report every mistake with its line. Exit 0 good, 78 not."""
+    from edge_agent.commands.config import check
+
+    raise SystemExit(check(file))
+
+
+@config.command("init")
+@click.argument("target", required=False, type=click.Path(path_type=Path, dir_okay=False))
+def config_init(target: Path | None) -> None:
+    """Print a commented example, or write it to TARGET, which must not exist."""
+    from edge_agent.commands.config import init
+
+    raise SystemExit(init(target))
+
+
+@config.command("show")
+@file_option
+@json_option
+def config_show(file: Path, as_json: bool) -> None:
+    """Print the configuration as the agent understands it, defaults filled in."""
+    from edge_agent.commands.config import show
+
+    raise SystemExit(show(file, as_json))
+
+
+@main.group()
+def driver() -> None:
+    """Drivers of sensors."""
+
+
+@driver.command("list")
+@json_option
+def driver_list(as_json: bool) -> None:
+    """List the installed drivers with their options and channels."""
+    from edge_agent.commands.driver import list_drivers
+
+    raise SystemExit(list_drivers(as_json))
+
+
+@main.command()
+def version() -> None:
+    """Print the version."""
+    from edge_agent.version import VERSION
+
+    click.echo(VERSION)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""`edge-agent config check | init | show`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from edge_agent import exits
+from edge_agent.config.example import EXAMPLE
+from edge_agent.config.load import load
+from edge_agent.config.model import Config
+from edge_agent.config.values import show_duration
+from edge_agent.errors import ConfigInvalid
+
+
+def check(file: Path) -> int:
+    """Every mistake on stderr, or what was found on stdout."""
+    try:
+        config = load(file)
+    except ConfigInvalid as error:
+        exits.fail(error)
+        count = len(error.problems)
+        print(f"{file}: {count} problem{'s' if count > 1 else ''}", file=sys.stderr)
+        return exits.CONFIG
+    channels = sum(len(sensor.channels) for sensor in config.sensors)
+    print(f"{file}: good; {len(config.sensors)} sensors, {channels} channels, version {config.version}")
+    if config.cloud is None:
+        print("no [cloud]: readings are collected and kept, none is sent", file=sys.stderr)
+    return exits.OK
+
+
+def init(target: Path | None) -> int:
+    """The commented example."""
+    if target is None:
+        print(EXAMPLE, end="")
+        return exits.OK
+    try:
+        with target.open("x", encoding="utf-8") as file:
+            file.write(EXAMPLE)
+    except OSError as error:
+        print(f"edge-agent: {target}: {error.strerror}; it was not written", file=sys.stderr)
+        return exits.FAILED
+    print(f"{target}: written. Next: edge-agent config check -c {target}", file=sys.stderr)
+    return exits.OK
+
+
+def show(file: Path, as_json: bool) -> int:
+    """The whole configuration; paths of keys, never their content."""
+    try:
+        config = load(file)
+    except ConfigInvalid as error:
+        return exits.fail(error)
+    document = as_document(config)
+    if as_json:
+        print(json.dumps(document, indent=2))
+        return exits.OK
+    for section in ("agent", "cloud", "buffer"):
+        if document[section] is not None:
+            print(f"[{section}]")
+            for key, value in document[section].items():
+                print(f"{key} = {json.dumps(value)}")
+            print()
+    for name, bus in document["buses"].items():
+        print(f"[bus.{name}]\nkind = {json.dumps(bus['kind'])}\ndevice = {json.dumps(bus['device'])}\n")
+    for sensor in document["sensors"]:
+        channels = ", ".join(f"{channel['name']} [{channel['unit']}]" for channel in sensor["channels"])
+        bus = f" on {sensor['bus']}" if sensor["bus"] else ""
+        print(f"{sensor['id']}: {sensor['driver']}{bus} every {show_duration(sensor['interval_s'])}: {channels}")
+    return exits.OK
+
+
+def as_document(config: Config) -> dict[str, Any]:
+    """Plain values, times in seconds, sizes in bytes."""
+    import msgspec
+
+    return {
+        "schema_version": 1,
+        "file": str(config.file),
+        "version": config.version,
+        "agent": msgspec.to_builtins(config.agent),
+        "cloud": None if config.cloud is None else msgspec.to_builtins(config.cloud),
+        "buffer": msgspec.to_builtins(config.buffer),
+        "buses": {name: msgspec.to_builtins(bus) for name, bus in config.buses.items()},
+        "sensors": [
+            {
+                "id": sensor.id,
+                "driver": sensor.driver_name,
+                "bus": sensor.bus,
+                "interval_s": sensor.interval,
+                "priority": sensor.priority.name.lower(),
+                "timeout_s": sensor.timeout,
+                "options": msgspec.to_builtins(sensor.config),
+                "channels": [
+                    {
+                        "name": plan.channel.name,
+                        "unit": plan.channel.unit,
+                        "low": plan.low,
+                        "high": plan.high,
+                        "rate_max": plan.rate_max,
+                        "stale_s": plan.stale,
+                        "stuck": plan.stuck,
+                        "filters": [msgspec.to_builtins(each) for each in plan.filters],
+                        "calibration": None if plan.calibration is None else msgspec.to_builtins(plan.calibration),
+                    }
+                    for plan in sensor.channels
+                ],
+            }
+            for sensor in config.sensors
+        ],
+    }

@@ -1,0 +1,54 @@
+"""What `edge-agent config init` prints: every table with what most people set; it passes `config check` as it is."""
+
+from __future__ import annotations
+
+EXAMPLE = """\
+# Configuration of the edge agent. Check it with:  edge-agent config check -c FILE
+# More files may stand in conf.d/*.toml beside this one. Relative paths are taken from the file they stand in.
+# Durations: "500ms", "10s", "5m", "1h 30m". Sizes: "64 MB", "2 GB".
+
+[agent]
+# name = "greenhouse-07"            # default: the host name
+interval = "10s"                    # of sensors that name none
+state_dir = "/var/lib/edge-agent"   # the outbox: readings until the cloud has them
+runtime_dir = "/run/edge-agent"     # the journal and the control socket; should be RAM
+# labels = { site = "oslo" }
+# log_level = "info"                # debug, info, warning, error
+
+# Without [cloud] the agent collects and keeps. The three files come from `cloud-sync cert issue`.
+# [cloud]
+# url = "https://fleet.example.org:8443"
+# ca = "/etc/edge-agent/ca.pem"
+# cert = "/etc/edge-agent/gateway.pem"
+# key = "/etc/edge-agent/gateway.key"
+# batch = "60s"                     # how long readings are merged before they go; "0s": as they are committed
+
+[buffer]
+max_size = "2 GB"                   # then the oldest low-priority readings go first, and that is recorded
+commit_interval = "5s"              # the most that a power cut can cost
+
+[bus.i2c-1]
+kind = "i2c"                        # device = "/dev/i2c-1" follows from the name
+
+[[sensor]]
+id = "climate"
+driver = "bme280"                   # edge-agent driver list
+bus = "i2c-1"
+address = 0x76
+# interval = "1s"
+# priority = "low"                  # kept longest: normal
+# timeout = "2s"                    # a driver call that takes longer is given up
+
+# What you know better than the driver, per channel:
+# [sensor.channel.temperature]
+# filter = [
+#   { median = 5 },                              # of the last five
+#   { delta = 0.05, heartbeat = "5m" },          # only when it moved by 0.05 Cel, or after five minutes
+#   { calibrate_linear = [[0.2, 0.0], [39.8, 40.0]], version = 1 },  # pairs: measured, true
+# ]
+# low = -20                         # outside: quality bit "range"
+# high = 60
+# rate_max = 0.5                    # Cel per second; faster: quality bit "rate"
+# stuck = 100                       # so many equal readings in a row: quality bit "stuck"
+# stale = "30s"                     # without a value for longer: stale
+"""

@@ -1,0 +1,254 @@
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import pytest
+
+from edge_agent.sources.group import make_groups
+from edge_agent.sources.line import Abandoned, Watch
+from edge_agent.sources.sensor import REASONS, Sensor, reason_of
+from hardware.driver import Cell
+from hardware.errors import (
+    BusDown,
+    DeviceDataBad,
+    DeviceError,
+    DeviceMismatch,
+    DeviceNoAnswer,
+    DeviceNotReady,
+    DeviceTimeout,
+    EndOfData,
+)
+from tests.unit.edge_agent.parts import MS, Bus, ManualClock, Script, TwoChannels, line_of, sensor_plan
+from wire.reading import CellState, Priority
+
+
+def raising(error: Exception) -> Script:
+    def read() -> Sequence[Cell]:
+        raise error
+
+    return Script(read)
+
+
+def test_cycles_stand_on_the_grid_and_a_late_one_keeps_its_time() -> None:
+    clock = ManualClock(5_000 * MS)
+    line = line_of(clock, sensor_plan("a", Script()))
+    stamps = [line.run_due()[0].stamp]
+    assert line.next_due_ns() == 6_000 * MS
+    clock.now_ns = 6_000 * MS
+    stamps.append(line.run_due()[0].stamp)
+    clock.now_ns = 7_300 * MS
+    stamps.append(line.run_due()[0].stamp)
+    assert stamps == [5_000, 6_000, 7_300]
+    assert line.next_due_ns() == 8_000 * MS
+    assert line.groups[0].missed == 0
+
+
+def test_missed_cycles_are_counted_and_not_made_up() -> None:
+    clock = ManualClock(5_000 * MS)
+    line = line_of(clock, sensor_plan("a", Script()))
+    line.run_due()
+    clock.now_ns = 9_100 * MS
+    assert [tick.stamp for tick in line.run_due()] == [9_100]
+    assert line.run_due() == []
+    assert (line.groups[0].missed, line.groups[0].cycles, line.next_due_ns()) == (3, 2, 10_000 * MS)
+
+
+def test_one_stamp_for_the_channels_of_a_group_and_one_group_per_interval_and_priority() -> None:
+    clock = ManualClock()
+    plans = [
+        sensor_plan("a", Script(), interval=1),
+        sensor_plan("b", Script(), interval=5),
+        sensor_plan("c", Script(), interval=1),
+        sensor_plan("d", Script(), interval=1, priority=Priority.LOW),
+    ]
+    groups = make_groups([Sensor(plan) for plan in plans], clock.boottime_ns())
+    assert [[sensor.name for sensor in group.sensors] for group in groups] == [["a", "c"], ["d"], ["b"]]
+    line = line_of(clock, *plans)
+    ticks = line.run_due()
+    assert [len(tick.raw) for tick in ticks] == [2, 1, 1]
+    assert len({tick.set_id for tick in ticks}) == 3
+
+
+def test_conversions_run_together() -> None:
+    clock = ManualClock()
+    scripts = [Script(), Script()]
+    scripts[0].conversion_s, scripts[1].conversion_s = 0.010, 0.040
+    line = line_of(clock, *[sensor_plan(str(at), script) for at, script in enumerate(scripts)])
+    before = clock.now_ns
+    line.run_due()
+    assert clock.now_ns - before == 40 * MS
+
+
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [
+        (DeviceNoAnswer("x"), CellState.NO_ANSWER),
+        (DeviceTimeout("x"), CellState.TIMEOUT),
+        (DeviceNotReady("x"), CellState.NOT_READY),
+        (DeviceDataBad("x"), CellState.BAD_DATA),
+        (DeviceMismatch("x"), CellState.WRONG_DEVICE),
+        (BusDown("x"), CellState.BUS_DOWN),
+        (ZeroDivisionError("x"), CellState.DRIVER_ERROR),
+    ],
+)
+def test_every_failure_is_a_gap_with_its_reason(error: Exception, state: CellState) -> None:
+    line = line_of(ManualClock(), sensor_plan("a", raising(error)))
+    (tick,) = line.run_due()
+    assert (tick.raw, tick.states) == ((0,), bytes([state]))
+
+
+def test_every_device_error_has_a_reason_of_its_own() -> None:
+    kinds = DeviceError.__subclasses__()
+    assert {kind for kind, _ in REASONS} == set(kinds)
+    assert len({state for _, state in REASONS}) == len(kinds)
+    assert reason_of(ValueError()) is CellState.DRIVER_ERROR
+
+
+def test_a_dead_sensor_leaves_its_neighbours_alone() -> None:
+    line = line_of(ManualClock(), sensor_plan("dead", raising(DeviceNoAnswer("x"))), sensor_plan("well", Script()))
+    (tick,) = line.run_due()
+    assert (tick.raw, tick.states) == ((0, 1), bytes([CellState.NO_ANSWER, 0]))
+
+
+def test_a_channel_may_fail_alone() -> None:
+    script = Script(lambda: [DeviceDataBad("skipped"), 7])
+    line = line_of(ManualClock(), sensor_plan("a", script, driver=TwoChannels))
+    (tick,) = line.run_due()
+    assert (tick.raw, tick.states) == ((0, 7), bytes([CellState.BAD_DATA, 0]))
+    assert script.closed == 0
+
+
+def test_a_driver_that_gives_too_few_cells_has_failed() -> None:
+    line = line_of(ManualClock(), sensor_plan("a", Script(lambda: [1]), driver=TwoChannels))
+    (tick,) = line.run_due()
+    assert tick.states == bytes([CellState.DRIVER_ERROR] * 2)
+
+
+def test_a_conversion_longer_than_the_timeout_is_refused() -> None:
+    script = Script()
+    script.conversion_s = 5.0
+    line = line_of(ManualClock(), sensor_plan("a", script, timeout=1.0))
+    assert line.run_due()[0].states == bytes([CellState.DRIVER_ERROR])
+
+
+def test_loss_and_recovery_are_told_once_and_retried_with_back_off(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    clock = ManualClock()
+    script = raising(DeviceNoAnswer("0x76 on i2c-1: NAK"))
+    line = line_of(clock, sensor_plan("a", script))
+    for _ in range(100):
+        line.run_due()
+        clock.move(1)
+    assert script.opened < 12
+    well = Script()
+    script.read = well.read
+    for _ in range(70):
+        line.run_due()
+        clock.move(1)
+    messages = [record.getMessage() for record in caplog.records]
+    assert [text.split(" ")[3] for text in messages] == ["lost", "back"], messages
+    assert line.sensors[0].error == ""
+
+
+def test_an_ended_file_is_one_gap_and_then_nothing() -> None:
+    clock = ManualClock()
+    line = line_of(clock, sensor_plan("a", raising(EndOfData("no more rows"))))
+    assert line.run_due()[0].states == bytes([CellState.END_OF_DATA])
+    for _ in range(3):
+        clock.move(1)
+        assert line.run_due() == []
+    assert line.sensors[0].ended
+
+
+def test_a_bus_that_is_down_is_opened_again_and_all_its_sensors_come_back(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    clock = ManualClock()
+    is_there = False
+
+    def open_bus() -> Bus:
+        if not is_there:
+            raise BusDown("/dev/i2c-9: no such bus")
+        return Bus()
+
+    line = line_of(clock, sensor_plan("a", Script()), sensor_plan("b", Script()), open_bus=open_bus)
+    assert line.run_due()[0].states == bytes([CellState.BUS_DOWN] * 2)
+    assert line.error
+    is_there = True
+    clock.move(70)
+    assert line.run_due()[0].states is None
+    assert line.error == ""
+    told = [record.getMessage() for record in caplog.records if 'bus "' in record.getMessage()]
+    assert told == ['bus "i2c-9" is down: /dev/i2c-9: no such bus', 'bus "i2c-9" is back']
+
+
+def test_three_time_outs_in_a_row_open_the_bus_anew() -> None:
+    clock = ManualClock()
+    buses: list[Bus] = []
+
+    def open_bus() -> Bus:
+        buses.append(Bus())
+        return buses[-1]
+
+    line = line_of(clock, sensor_plan("a", raising(DeviceTimeout("stuck"))), open_bus=open_bus)
+    for _ in range(20):
+        line.run_due()
+        clock.move(1)
+    assert len(buses) == 2
+    assert buses[0].closed.is_set()
+
+
+def test_close_leaves_every_part_and_the_bus() -> None:
+    bus = Bus()
+    script = Script()
+    line = line_of(ManualClock(), sensor_plan("a", script), open_bus=lambda: bus)
+    line.run_due()
+    line.close()
+    assert script.closed == 1
+    assert bus.closed.is_set()
+
+
+def test_a_call_that_comes_back_after_its_deadline_ends_its_thread() -> None:
+    clock = ManualClock()
+    watch = Watch(clock)
+
+    def late() -> int:
+        clock.move(1)
+        assert watch.expire(clock.boottime_ns())
+        return 1
+
+    with pytest.raises(Abandoned):
+        watch.call(None, 0.5, late)
+    with pytest.raises(Abandoned):
+        watch.call(None, 0.5, int)
+
+
+def test_a_call_within_its_deadline_cannot_expire() -> None:
+    clock = ManualClock()
+    watch = Watch(clock)
+    assert watch.call(None, 0.5, lambda: watch.expire(clock.boottime_ns())) is False
+    clock.move(10)
+    assert not watch.expire(clock.boottime_ns())
+
+
+def test_what_was_read_before_a_hang_is_kept() -> None:
+    clock = ManualClock()
+    first, last = Script(), Script()
+    line = line_of(clock, sensor_plan("first", first), sensor_plan("hangs", Script()), sensor_plan("last", last))
+    taken = []
+
+    def hang() -> Sequence[Cell]:
+        clock.move(1)
+        assert line.watch.expire(clock.boottime_ns())
+        taken.append(line.take_over())
+        return [9]
+
+    hanging = line.sensors[1].plan.config.script
+    hanging.read = hang
+    with pytest.raises(Abandoned):
+        line.run_due()
+    ((culprit, (tick,)),) = taken
+    assert culprit is line.sensors[1]
+    assert tick.raw == (1, 0, 0)
+    assert tick.states == bytes([0, CellState.TIMEOUT, CellState.BUS_DOWN])
+    assert last.reads == 0

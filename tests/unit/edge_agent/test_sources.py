@@ -1,0 +1,162 @@
+"""The threads: real ones, with parts that hang."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from edge_agent.config.model import BusSection
+from edge_agent.sources.sources import Sources, make_lines
+from hardware.driver import Cell
+from hardware.errors import DeviceNoAnswer
+from tests.unit.edge_agent.parts import Bus, Script, Taken, line_of, sensor_plan
+from wire.clock import SystemClock
+from wire.reading import CellState, Tick
+
+CLOCK = SystemClock()
+
+
+class Hanging(Script):
+    """Blocks in `read` until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__(self._hang)
+        self.let_go = threading.Event()
+        self.hangs = True
+
+    def _hang(self) -> Sequence[Cell]:
+        if self.hangs:
+            self.let_go.wait(30)
+        return [7]
+
+
+@pytest.fixture
+def hanging() -> Iterator[Hanging]:
+    script = Hanging()
+    yield script
+    script.let_go.set()
+
+
+def states_of(ticks: list[Tick], set_id: int) -> list[int]:
+    return [tick.states[0] if tick.states else 0 for tick in ticks if tick.set_id == set_id]
+
+
+def test_one_line_per_bus_and_one_per_sensor_without() -> None:
+    buses = {"i2c-1": BusSection(kind="i2c", device="/dev/i2c-1")}
+    plans = [
+        sensor_plan("a", Script(), bus="i2c-1"),
+        sensor_plan("b", Script()),
+        sensor_plan("c", Script(), bus="i2c-1"),
+    ]
+    lines = make_lines(plans, buses, CLOCK)
+    assert [[sensor.name for sensor in line.sensors] for line in lines] == [["a", "c"], ["b"]]
+
+
+def test_lines_run_on_their_own_threads_and_stop_after_their_cycle() -> None:
+    taken = Taken()
+    lines = [line_of(CLOCK, sensor_plan(name, Script(), interval=0.02)) for name in "ab"]
+    sources = Sources(lines, taken, CLOCK)
+    sources.start()
+    ids = [line.groups[0].set.id for line in lines]
+    taken.wait_for(lambda ticks: all(len(states_of(ticks, each)) >= 5 for each in ids))
+    names = {thread.name for thread in threading.enumerate()}
+    assert {"bus sensor a", "bus sensor b", "sources guard"} <= names
+    assert sources.is_alive(CLOCK.boottime_ns(), 5)
+    assert sources.stop(5) == []
+    count = len(taken.ticks)
+    time.sleep(0.06)
+    assert len(taken.ticks) == count
+    assert all(script.closed == 1 for line in lines for script in [line.sensors[0].plan.config.script])
+
+
+def test_a_part_that_hangs_gaps_alone_and_comes_back(hanging: Hanging) -> None:
+    taken = Taken()
+    stuck = line_of(CLOCK, sensor_plan("stuck", hanging, interval=0.05, timeout=0.1))
+    well = line_of(CLOCK, sensor_plan("well", Script(), interval=0.05))
+    sources = Sources([stuck, well], taken, CLOCK)
+    sources.start()
+    stuck_id, well_id = stuck.groups[0].set.id, well.groups[0].set.id
+    ticks = taken.wait_for(lambda ticks: states_of(ticks, stuck_id).count(CellState.TIMEOUT) >= 3)
+    assert set(states_of(ticks, stuck_id)) == {CellState.TIMEOUT}
+    assert len(states_of(ticks, well_id)) >= 5
+    assert set(states_of(ticks, well_id)) == {0}
+    hanging.hangs = False
+    taken.wait_for(lambda ticks: states_of(ticks, stuck_id)[-1:] == [0], 15)
+    assert sources.is_alive(CLOCK.boottime_ns(), 5)
+    assert sources.quarantined() == []
+    assert sources.stop(5) == []
+
+
+def test_neighbours_on_a_hanging_bus_say_bus_down_and_the_old_bus_is_closed_in_the_end(hanging: Hanging) -> None:
+    taken = Taken()
+    buses: list[Bus] = []
+
+    def open_bus() -> Bus:
+        buses.append(Bus())
+        return buses[-1]
+
+    plans = [sensor_plan("stuck", hanging, interval=0.05, timeout=0.1), sensor_plan("near", Script(), interval=0.05)]
+    sources = Sources([line_of(CLOCK, *plans, open_bus=open_bus)], taken, CLOCK)
+    sources.start()
+    gap = bytes([CellState.TIMEOUT, CellState.BUS_DOWN])
+    taken.wait_for(lambda ticks: any(tick.states == gap for tick in ticks))
+    hanging.hangs = False
+    hanging.let_go.set()
+    taken.wait_for(lambda ticks: bool(ticks) and ticks[-1].states is None, 15)
+    assert len(buses) >= 2
+    assert buses[0].closed.wait(5)
+    assert not buses[-1].closed.is_set()
+    assert sources.stop(5) == []
+
+
+def test_a_part_that_never_comes_back_leaves_few_threads_behind(hanging: Hanging) -> None:
+    taken = Taken()
+    line = line_of(CLOCK, sensor_plan("stuck", hanging, interval=0.02, timeout=0.05))
+    sources = Sources([line], taken, CLOCK)
+    sources.start()
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        threads = [thread for thread in threading.enumerate() if thread.name == "bus sensor stuck"]
+        assert len(threads) <= 3
+        time.sleep(0.1)
+    assert sources.quarantined() == ["sensor stuck"]
+    began = time.monotonic()
+    sources.stop(5)
+    assert time.monotonic() - began < 2
+
+
+def test_a_part_that_naks_and_recovers() -> None:
+    answers = iter([True, False, False, True])
+
+    def read() -> Sequence[Cell]:
+        if next(answers, True):
+            return [3]
+        raise DeviceNoAnswer("NAK")
+
+    taken = Taken()
+    line = line_of(CLOCK, sensor_plan("a", Script(read), interval=0.03))
+    sources = Sources([line], taken, CLOCK)
+    sources.start()
+    set_id = line.groups[0].set.id
+    ticks = taken.wait_for(
+        lambda ticks: CellState.NO_ANSWER in states_of(ticks, set_id) and states_of(ticks, set_id)[-1] == 0
+    )
+    assert all(tick.raw == (0,) for tick in ticks if tick.states)
+    sources.stop(5)
+
+
+def test_our_own_mistake_is_handed_to_the_agent() -> None:
+    def broken(ticks: Sequence[Tick]) -> None:
+        raise AssertionError("a mistake")
+
+    sources = Sources([line_of(CLOCK, sensor_plan("a", Script(), interval=0.02))], broken, CLOCK)
+    sources.start()
+    deadline = time.monotonic() + 5
+    while sources.failure() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert isinstance(sources.failure(), AssertionError)
+    assert not sources.is_alive(CLOCK.boottime_ns(), 5)
+    sources.stop(5)
