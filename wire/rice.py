@@ -7,7 +7,7 @@ so every int64 (and every float's bits) comes back exactly.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,9 @@ GROUP = 64  # residuals that share one k
 K_MAX = 60  # so that u >> k stays below ESCAPE for every u
 ESCAPE = 24  # a quotient of this or more is written as ESCAPE zeros and, aside, the rest as a varint
 ESCAPE_BITS = 12  # what the varint costs, about: only used to choose k
+
+STRIP_CELLS = 1 << 15  # rows are planned in strips of about this many numbers, to stay in cache and in memory
+SUMMAND_MAX = np.uint64(1 << 52)  # 64 of them, times 11, stay within int64
 
 CENTRE = 0  # zigzag(x[i] - seed), i >= 0
 DELTA = 1  # seed = x[0], zigzag(x[i] - x[i-1]), i >= 1
@@ -36,6 +39,7 @@ class Plan:
 
     symbols: (R, groups), 0 = all residuals of the group are zero and take no bits, else k + 1.
     emitted: (R, n), which residuals are written where their group's symbol is not 0.
+    bits: (R,), descriptor, seed and residuals.
     """
 
     transforms: U8
@@ -45,9 +49,32 @@ class Plan:
     emitted: NDArray[np.bool_]
     bits: I64
 
+    def take(self, rows: NDArray[np.intp]) -> Plan:
+        """The plan of some of the rows, in that order."""
+        return Plan(
+            self.transforms[rows],
+            self.seeds[rows],
+            self.residuals[rows],
+            self.symbols[rows],
+            self.emitted[rows],
+            self.bits[rows],
+        )
+
 
 def plan(rows: I64, lengths: I64 | None = None) -> Plan:
     """Choose transform and parameters for each row; only the first `lengths[r]` numbers of row r count."""
+    count, width = rows.shape
+    strip = max(1, STRIP_CELLS // max(width, 1))
+    if count <= strip:
+        return _plan(rows, lengths)
+    parts = [
+        _plan(rows[start : start + strip], None if lengths is None else lengths[start : start + strip])
+        for start in range(0, count, strip)
+    ]
+    return Plan(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Plan)))
+
+
+def _plan(rows: I64, lengths: I64 | None) -> Plan:
     count, width = rows.shape
     present = None if lengths is None else np.arange(width) < lengths[:, None]
     candidates = np.zeros((TRANSFORMS, count, width), np.uint64)
@@ -61,7 +88,7 @@ def plan(rows: I64, lengths: I64 | None = None) -> Plan:
     transforms = weights.argmin(axis=0)
     every = np.arange(count)
     residuals = candidates[transforms, every]
-    emitted = np.ones((count, width), np.bool_) if present is None else present.copy()
+    emitted = np.ones((count, width), np.bool_) if present is None else present
     emitted[(transforms == DELTA) | (transforms == SLOPE), :1] = False
     symbols, bits = _parameters(residuals, exponents[transforms, every], emitted)
     chosen = seeds[transforms, every]
@@ -95,38 +122,44 @@ def _transform(rows: I64, lengths: I64 | None, present: NDArray[np.bool_] | None
 
 
 def _exponents(values: U64) -> I64:
-    """floor(log2(max(u, 1))), from the exponent of the float64."""
+    """floor(log2(max(u, 1))), from the exponent of the float64 (one more where the conversion rounds up)."""
     found: I64 = (values | _ONE).astype(np.float64).view(np.int64) >> np.int64(52)
     found -= 1023
     return found
 
 
 def _parameters(residuals: U64, exponents: I64, emitted: NDArray[np.bool_]) -> tuple[U8, I64]:
-    """The symbol of each group, and the bits of each row's residuals."""
+    """The symbol of each group, and the bits of each row's residuals.
+
+    The best k lies between the mean of the logarithms and the logarithm of the mean. Of all k in 0..60, trying these
+    four costs 0.3 % more bits (benchmark's mixed columns, 2026-11).
+    """
     count, width = residuals.shape
     groups = -(-width // GROUP)
-    if width % GROUP and groups > 1:
+    if groups > 1 and width % GROUP:
         pad = ((0, 0), (0, groups * GROUP - width))
         residuals, exponents, emitted = np.pad(residuals, pad), np.pad(exponents, pad), np.pad(emitted, pad)
     shape = (count, groups, GROUP if groups > 1 else width)
     grouped = residuals.reshape(shape)
     sizes = emitted.reshape(shape).sum(axis=2)
-    middle = exponents.reshape(shape).sum(axis=2) // np.maximum(sizes, 1)
-    best = np.zeros((count, groups), np.uint8)
-    costs = np.full((count, groups), np.iinfo(np.int64).max)
-    for step in (-1, 0, 1, 2):
-        k = np.clip(middle + step, 0, K_MAX)
-        quotients = (grouped >> k.astype(np.uint64)[:, :, None]).view(np.int64)
-        cost = np.minimum(quotients, ESCAPE).sum(axis=2) + sizes * (k + 1)
-        cost += (quotients >= ESCAPE).sum(axis=2) * ESCAPE_BITS
-        better = cost < costs
-        costs = np.where(better, cost, costs)
-        best = np.where(better, k + 1, best).astype(np.uint8)
-    quiet = ~grouped.any(axis=2)
-    best[quiet] = 0
+    some = np.maximum(sizes, 1)
+    totals = np.minimum(grouped, SUMMAND_MAX).sum(axis=2).view(np.int64)
+    k = np.empty((4, count, groups), np.int64)
+    k[0] = exponents.reshape(shape).sum(axis=2) // some
+    np.add(k[0], np.array([[[1]], [[2]]]), out=k[1:3])
+    k[3] = _exponents((totals * 11 // (some * 16)).view(np.uint64))
+    np.minimum(k, K_MAX, out=k)
+    quotients = grouped >> k.view(np.uint64)[..., None]
+    np.minimum(quotients, np.uint64(ESCAPE + ESCAPE_BITS), out=quotients)
+    costs = quotients.sum(axis=3).view(np.int64) + sizes * (k + 1)
+    best = costs.argmin(axis=0)[None]
+    symbols = np.take_along_axis(k, best, 0)[0] + 1
+    costs = np.take_along_axis(costs, best, 0)[0]
+    quiet = totals == 0
+    symbols[quiet] = 0
     costs[quiet] = 0
-    bits = costs.sum(axis=1) + 3 * max(groups - 1, 0)
-    return best, bits
+    bits: I64 = costs.sum(axis=1) + 3 * max(groups - 1, 0)
+    return symbols.astype(np.uint8), bits
 
 
 def restore(residuals: U64, transforms: U8, seeds: I64) -> I64:

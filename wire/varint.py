@@ -46,7 +46,7 @@ def zigzag_array(values: U64) -> U64:
 
 def unzigzag_array(values: U64) -> U64:
     """Inverse of `zigzag_array`."""
-    signs = np.negative(values & np.uint64(1))
+    signs: U64 = np.negative(values & np.uint64(1))
     signs ^= values >> np.uint64(1)
     return signs
 

@@ -1,0 +1,151 @@
+"""Columns as rows of integers: counts as they are or by their common step, floats as decimals or by their bits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wire.errors import SegmentCorrupt
+from wire.series import DTYPES, ValueType
+from wire.varint import I64, Reader, varint
+
+DECIMALS_MAX = 9
+EXACT_MAX = float(1 << 53)  # below, every integer is a float64, and dividing it by 10^d rounds to the decimal's float
+PROBES = 8  # values of a column that are tried before all of it is
+STEP_BITS_MIN = 40  # what a step must save, about, to pay for its entry
+STEP_READINGS_MIN = 8
+
+_POWERS = 10.0 ** np.arange(DECIMALS_MAX + 1)
+
+Column = NDArray[np.generic]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """How the integers y of a column become its values: y * size + base for counts, y / 10^size for floats."""
+
+    size: int
+    base: int = 0
+
+
+def to_rows(columns: list[Column], rows: I64) -> None:
+    """Write each column into the start of its row: counts, or float bits in an order that follows the numbers."""
+    width = rows.shape[1]
+    if rows.size and all(column.dtype == np.int64 and len(column) == width for column in columns):
+        np.concatenate([column.view(np.int64) for column in columns], out=rows.reshape(-1))
+        return
+    for row, column in zip(rows, columns):
+        row[: len(column)] = _to_int(column)
+
+
+def _to_int(column: Column) -> I64:
+    if column.dtype == np.float32:
+        narrow = column.view(np.int32)
+        return np.where(narrow < 0, narrow ^ np.int32(0x7FFF_FFFF), narrow).astype(np.int64)
+    bits = column.view(np.int64)
+    if column.dtype == np.float64:
+        return np.where(bits < 0, bits ^ np.int64(0x7FFF_FFFF_FFFF_FFFF), bits)
+    return bits
+
+
+def from_row(row: I64, value_type: ValueType, step: Step | None) -> Column:
+    """One column back."""
+    if value_type is ValueType.INT:
+        if step is None:
+            return row.copy()
+        return (row.view(np.uint64) * np.uint64(step.size) + np.uint64(step.base)).view(np.int64)
+    if step is not None:
+        with np.errstate(over="ignore"):  # a hostile decimal may be over float32
+            decimals: Column = (row.astype(np.float64) / _POWERS[step.size]).astype(DTYPES[value_type])
+            return decimals
+    if value_type is ValueType.FLOAT32:
+        narrow = row.astype(np.int32)
+        return np.where(narrow < 0, narrow ^ np.int32(0x7FFF_FFFF), narrow).view(np.float32)
+    return np.where(row < 0, row ^ np.int64(0x7FFF_FFFF_FFFF_FFFF), row).view(np.float64)
+
+
+def find_steps(rows: I64, counts: list[int], lengths: I64) -> dict[int, Step]:
+    """Divide the rows in `counts` that have a common step, in place. A meter that counts by 10 W, say."""
+    if rows.shape[1] < STEP_READINGS_MIN or not counts:
+        return {}
+    few = np.abs(np.diff(rows[counts, :PROBES], axis=1))
+    places = np.array(counts)[np.gcd.reduce(few, axis=1) != 1]
+    if not len(places):
+        return {}
+    chosen, sizes = rows[places], lengths[places]
+    present = np.arange(rows.shape[1]) < sizes[:, None]
+    away = np.abs(chosen - chosen[:, :1]) * present
+    steps = np.gcd.reduce(away, axis=1)
+    moves = np.count_nonzero(np.diff(away, axis=1), axis=1)
+    found = {}
+    for at in np.flatnonzero(steps > 1).tolist():
+        step, count = int(steps[at]), int(sizes[at])
+        numbers = chosen[at, :count]
+        base = int(numbers[0]) % step
+        if int(moves[at]) * (step.bit_length() - 1) < STEP_BITS_MIN or (numbers % step != base).any():
+            continue
+        rows[places[at], :count] = numbers // step
+        found[int(places[at])] = Step(step, base)
+    return found
+
+
+def find_decimals(columns: list[Column], width: int) -> list[tuple[int, Step, I64]]:
+    """For each float column that holds decimals of up to nine places: its place, its step, its integers."""
+    found = []
+    for dtype in (np.dtype(np.float32), np.dtype(np.float64)):
+        places = [place for place, column in enumerate(columns) if column.dtype == dtype and len(column)]
+        if places:
+            numbers = np.zeros((len(places), width), dtype)
+            for row, place in zip(numbers, places):
+                row[: len(columns[place])] = columns[place]
+            with np.errstate(all="ignore"):  # NaN, infinities and the very large are no decimals, and say so below
+                found += [(places[at], step, integers) for at, step, integers in _decimals(numbers)]
+    return found
+
+
+def _decimals(numbers: NDArray[np.generic]) -> list[tuple[int, Step, I64]]:
+    dtype = numbers.dtype
+    wide = numbers.astype(np.float64)
+    probes = wide[:, :: max(1, numbers.shape[1] // PROBES), None]
+    scaled = np.rint(probes * _POWERS)
+    fits = ((scaled / _POWERS).astype(dtype) == probes) & (np.abs(scaled) < EXACT_MAX)
+    fits = fits.all(axis=1)
+    found = []
+    bits = numbers.view(np.int32 if dtype == np.float32 else np.int64)
+    for at in np.flatnonzero(fits.any(axis=1)).tolist():
+        for places in range(int(fits[at].argmax()), DECIMALS_MAX + 1):
+            whole = np.rint(wide[at] * _POWERS[places])
+            back = (whole / _POWERS[places]).astype(dtype)
+            if (back.view(bits.dtype) == bits[at]).all() and (np.abs(whole) < EXACT_MAX).all():
+                found.append((at, Step(places), whole.astype(np.int64)))
+                break
+    return found
+
+
+def encode_steps(steps: dict[int, Step], types: list[ValueType]) -> bytes:
+    """The list of steps, by column."""
+    parts = [varint(len(steps))]
+    previous = -1
+    for place in sorted(steps):
+        parts += (varint(place - previous - 1), varint(steps[place].size))
+        if types[place] is ValueType.INT:
+            parts.append(varint(steps[place].base))
+        previous = place
+    return b"".join(parts)
+
+
+def decode_steps(reader: Reader, types: list[ValueType]) -> dict[int, Step]:
+    """Inverse of `encode_steps`."""
+    steps: dict[int, Step] = {}
+    place = -1
+    for _ in range(reader.varint(len(types), "number of steps")):
+        place += 1 + reader.varint(len(types), "gap between steps")
+        if place >= len(types):
+            raise SegmentCorrupt(f"a step for column {place} of {len(types)}")
+        if types[place] is ValueType.INT:
+            steps[place] = Step(reader.varint(what="step"), reader.varint(what="base of a step"))
+        else:
+            steps[place] = Step(reader.varint(DECIMALS_MAX, "decimals"))
+    return steps

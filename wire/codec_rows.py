@@ -1,0 +1,128 @@
+"""Rows of integers as bits: one descriptor byte and a seed each, all Rice residuals in one pass, pco chunks beside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wire import rice
+from wire.errors import SegmentCorrupt, UnsupportedFormat
+from wire.varint import I64, U64, Reader, unzigzag_array, varint, varints, zigzag_array
+
+SYMBOL_MAX = rice.K_MAX + 1  # 0: residuals are all zero; 1..61: k + 1
+SYMBOL_CONST = 62  # every number of the row is the seed
+SYMBOL_PCO = 63
+SYMBOL_K = 1  # Rice parameter of the symbols after a row's first
+
+U8 = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What was read: the integers of each row (garbage where it is pco), and the pco chunks by row."""
+
+    numbers: I64
+    chunks: dict[int, bytes]
+
+
+def encode_rows(found: rice.Plan, lengths: I64, width: int, chunks: dict[int, bytes]) -> bytes:
+    """The rows of `found`, except those that `chunks` replaces."""
+    replaced = list(chunks)
+    constant = constant_rows(found)
+    heads = found.symbols[:, 0].copy() if width else np.zeros(len(lengths), np.uint8)
+    heads |= found.transforms << np.uint8(6)
+    heads[constant] = SYMBOL_CONST
+    in_rice = ~constant
+    seeds = zigzag_array(found.seeds.view(np.uint64))
+    if chunks:
+        heads[replaced] = SYMBOL_PCO
+        in_rice[replaced] = False
+        seeds = np.delete(seeds, replaced)
+    parts = [heads.tobytes(), varints(seeds)]
+    symbols, emitted, residuals = found.symbols, found.emitted, found.residuals
+    if not in_rice.all():
+        symbols, emitted, residuals = symbols[in_rice], emitted[in_rice], residuals[in_rice]
+    if width > rice.GROUP:
+        parts.append(_encode_symbols(symbols, lengths[in_rice]))
+    written, k = _spread(symbols, emitted)
+    parts.append(rice.pack(residuals[written], k))
+    for row in sorted(chunks):
+        parts += (varint(len(chunks[row])), chunks[row])
+    return b"".join(parts)
+
+
+def constant_rows(found: rice.Plan) -> NDArray[np.bool_]:
+    """Rows whose numbers all equal the seed."""
+    constant: NDArray[np.bool_] = np.logical_not(found.symbols.any(axis=1))
+    return constant
+
+
+def decode_rows(reader: Reader, lengths: I64, width: int) -> Rows:
+    """Inverse of `encode_rows`."""
+    heads = np.frombuffer(reader.take(len(lengths)), np.uint8)
+    constant = heads == SYMBOL_CONST
+    in_pco = heads == SYMBOL_PCO
+    first = heads & np.uint8(63)
+    in_rice = first <= SYMBOL_MAX
+    if not (constant | in_pco | in_rice).all():
+        raise UnsupportedFormat("a row is of a codec that this end does not know")
+    seeded = ~in_pco
+    seeds = np.zeros(len(lengths), np.int64)
+    seeds[seeded] = unzigzag_array(reader.varints(int(np.count_nonzero(seeded)))).view(np.int64)
+    if in_rice.all():
+        numbers = _decode_rice(reader, heads, lengths, width, seeds)
+    else:
+        numbers = np.empty((len(lengths), width), np.int64)
+        numbers[constant] = seeds[constant][:, None]
+        numbers[in_rice] = _decode_rice(reader, heads[in_rice], lengths[in_rice], width, seeds[in_rice])
+    chunks = {}
+    for row in np.flatnonzero(in_pco).tolist():
+        chunks[row] = reader.take(reader.varint(reader.end - reader.at, "pco chunk length"))
+    return Rows(numbers, chunks)
+
+
+def _decode_rice(reader: Reader, heads: U8, lengths: I64, width: int, seeds: I64) -> I64:
+    transforms, symbols = heads >> np.uint8(6), (heads & np.uint8(63))[:, None]
+    if width > rice.GROUP:
+        symbols = _decode_symbols(reader, symbols, lengths, width)
+    emitted = np.arange(width) < lengths[:, None]
+    emitted[(transforms == rice.DELTA) | (transforms == rice.SLOPE), :1] = False
+    written, k = _spread(symbols, emitted)
+    residuals = np.zeros(written.shape, np.uint64)
+    residuals[written] = rice.unpack(reader, k)
+    return rice.restore(residuals, transforms, seeds)
+
+
+def _spread(symbols: U8, emitted: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], U64]:
+    """Which residuals are in the bits, and the k of each."""
+    if symbols.shape[1] == 1:
+        written = emitted & (symbols != 0)
+        k = np.repeat(symbols[:, 0].astype(np.uint64), np.count_nonzero(written, axis=1))
+    else:
+        wide = np.repeat(symbols, rice.GROUP, axis=1)[:, : emitted.shape[1]]
+        written = emitted & (wide != 0)
+        k = wide[written].astype(np.uint64)
+    k -= np.uint64(1)
+    return written, k
+
+
+def _encode_symbols(symbols: U8, lengths: I64) -> bytes:
+    """The symbols after each row's first, as changes."""
+    later = np.arange(1, symbols.shape[1]) * rice.GROUP < lengths[:, None]
+    changes = np.diff(symbols.astype(np.int64), axis=1)[later]
+    return rice.pack(zigzag_array(changes.view(np.uint64)), np.full(len(changes), SYMBOL_K, np.uint64))
+
+
+def _decode_symbols(reader: Reader, first: U8, lengths: I64, width: int) -> U8:
+    groups = -(-width // rice.GROUP)
+    later = np.arange(1, groups) * rice.GROUP < lengths[:, None]
+    changes = np.zeros((len(first), groups), np.int64)
+    changes[:, :1] = first
+    packed = rice.unpack(reader, np.full(int(np.count_nonzero(later)), SYMBOL_K, np.uint64))
+    changes[:, 1:][later] = unzigzag_array(packed).view(np.int64)
+    symbols = np.cumsum(changes, axis=1)
+    if symbols.size and (int(symbols.min()) < 0 or int(symbols.max()) > SYMBOL_MAX):
+        raise SegmentCorrupt(f"Rice symbols {int(symbols.min())}..{int(symbols.max())} are not in 0..{SYMBOL_MAX}")
+    return symbols.astype(np.uint8)
