@@ -210,7 +210,7 @@ def _explain(message: str, meta: msgspec.Meta | None, extra: Mapping[str, Any]) 
     if "matching regex" in message and "rule" in extra:
         return f"must be {extra['rule']}"
     message = message.replace("`", "").replace("Expected ", "must be ").replace(", got", ", not")
-    message = message.replace(" - at $", " at ")
+    message = message.replace(" - at $[...]", "").replace(" - at $", " at ")
     for python, toml in (("str", "string"), ("int", "integer"), ("float", "number"), ("bool", "true or false")):
         message = f" {message} ".replace(f" {python} ", f" {toml} ").replace(f" {python},", f" {toml},").strip()
     return message

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ def steps(flow: ChannelFlow, cells: list[Raw | CellState], period_s: float = 1.0
     return [flow.step(cell, round(at * period_s * 1e6)) for at, cell in enumerate(cells)]
 
 
-def flow_of(channel: Channel = CENTI, **said: object) -> ChannelFlow:
+def flow_of(channel: Channel = CENTI, **said: Any) -> ChannelFlow:
     return ChannelFlow("s", channel_plan(channel, **said))
 
 
