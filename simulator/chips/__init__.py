@@ -1,0 +1,1 @@
+"""Models of chips at the level of I2C messages, one chip per file."""

@@ -1,0 +1,131 @@
+"""`edge-sim`: simulated sensors, broken networks, and the demonstration. Commands are thin; work is in the modules."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Any
+
+import click
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+
+
+@click.group(context_settings=CONTEXT)
+def main() -> None:
+    """Hardware-in-the-loop simulator: sensors, buses and networks that fail on demand."""
+
+
+@main.command()
+def version() -> None:
+    """Print the version."""
+    click.echo(f"edge-sim {installed_version('tidegate')}")
+
+
+@main.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.option(
+    "--i2c",
+    "parts",
+    multiple=True,
+    required=True,
+    metavar="BUS=CHIP@ADDRESS[,...]",
+    help="Parts of one bus, as in 1=bme280@0x76,bme280@0x77. Once per bus.",
+)
+@click.option("--seed", type=int, default=1, show_default=True, help="Of the weather, the noise and the trimming.")
+@click.option(
+    "--transport",
+    "wanted",
+    type=click.Choice(["auto", "seccomp", "umockdev", "unix"]),
+    default="auto",
+    show_default=True,
+    help="How COMMAND reaches the buses: a virtual /dev/i2c-N, or sockets (bus = unix:PATH).",
+)
+@click.option(
+    "--log",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Append a JSON line for each conversion that a part hands out. No two of a part are equal then.",
+)
+@click.option(
+    "--control", type=click.Path(path_type=Path), metavar="SOCKET", help="Take commands there: see edge-sim ctl."
+)
+@click.option(
+    "--fault",
+    "faults",
+    multiple=True,
+    metavar="BUS/ADDRESS=FAULT@START-END",
+    help="Break a part for some seconds, as in 1/0x76=nak@10-20; without END for good. "
+    "Faults: nak, hang, wrong-id, stuck, skipped, garbled.",
+)
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+def bus(
+    *,
+    parts: tuple[str, ...],
+    seed: int,
+    wanted: str,
+    log: Path | None,
+    control: Path | None,
+    faults: tuple[str, ...],
+    command: tuple[str, ...],
+) -> None:
+    """Run COMMAND with simulated I2C buses.
+
+    COMMAND and all it starts see /dev/i2c-N as on a real gateway; it needs no change, no root and no kernel module.
+    Signals are passed on; the exit code is COMMAND's. Without COMMAND the buses are served on sockets until Ctrl-C.
+
+    Example: edge-sim bus --i2c 1=bme280@0x76 -- edge-agent run -c edge-agent.toml
+    """
+    from simulator import bench, transport
+    from simulator.i2c_seccomp import TransportRefused
+    from wire.clock import SystemClock
+
+    try:
+        described = [part for text in parts for part in bench.parse_parts(text)]
+        planned = [bench.parse_fault(text) for text in faults]
+        name, reason = transport.choose(wanted if command else "unix")
+        table = bench.Bench(described, SystemClock(), seed, name, log=log, faults=planned)
+    except (bench.SpecInvalid, TransportRefused) as error:
+        raise click.ClickException(str(error)) from error
+    except OSError as error:
+        raise click.ClickException(f"{error.filename or log}: {error.strerror}") from error
+    for number in sorted({part.bus for part in described}):
+        click.echo(f"i2c-{number}: {table.device(number)} by {name}{f' ({reason})' if reason else ''}", err=True)
+    if control is not None:
+        table.listen(control)
+    try:
+        sys.exit(table.run(command))
+    except TransportRefused as error:
+        raise click.ClickException(str(error)) from error
+
+
+@main.command()
+@click.argument("socket", type=click.Path(path_type=Path))
+@click.argument("do", type=click.Choice(["status", "fault", "kill", "start", "stop"]), metavar="DO")
+@click.option("--part", metavar="BUS/ADDRESS", help="With fault: which part, as in 1/0x76.")
+@click.option("--fault", help="With fault: none, nak, hang, wrong-id, stuck, skipped or garbled.")
+def ctl(socket: Path, do: str, part: str | None, fault: str | None) -> None:
+    """Tell a running `edge-sim bus --control SOCKET` what to do.
+
+    status: what runs, as JSON. fault: break a part, or mend it (--fault none). kill: SIGKILL the command, the parts
+    live on. start: run it again. stop: end everything.
+    """
+    import json
+
+    from simulator import bench, control
+
+    arguments: dict[str, Any] = {}
+    if do == "fault":
+        try:
+            if not part or not fault:
+                raise bench.SpecInvalid("fault needs --part and --fault")
+            planned = bench.parse_fault(f"{part}={fault}@0-")
+        except bench.SpecInvalid as error:
+            raise click.ClickException(str(error)) from error
+        arguments = {"bus": planned.bus, "address": planned.address, "fault": fault}
+    try:
+        click.echo(json.dumps(control.ask(socket, do, **arguments), indent=2))
+    except control.Refusal as error:
+        raise click.ClickException(str(error)) from error
+    except OSError as error:
+        raise click.ClickException(f"{socket}: {error.strerror}. Does edge-sim bus --control run there?") from error
