@@ -115,8 +115,8 @@ a.toml:28 sensor "attic": timeout = "soon" is not a duration: write a number and
 a.toml:29 sensor "attic": channel "temprature" unknown – did you mean "temperature"?
 a.toml:31 sensor "attic" channel "humidity": low = 5.0 is not below high = 2.0 %RH
 a.toml:35 sensor "attic" channel "humidity": median = 4 must be odd, so that raw stays raw
-a.toml:36 sensor "attic" channel "humidity" filter: heartbeat = "5 min" is not a duration: write a number and ms, s, m, \
-h or d, as in "10s"
+a.toml:36 sensor "attic" channel "humidity" filter: heartbeat = "5 min" is not a duration: write a number and ms, s, \
+m, h or d, as in "10s"
 a.toml:37 sensor "attic" channel "humidity" filter: unknown key "trottle" – did you mean "throttle"?
 a.toml:42 sensor "file": bus = "i2c-1": this driver uses no bus; leave it out
 a.toml:46 sensor "file" columns: unknown key "nam" – did you mean "name"?
