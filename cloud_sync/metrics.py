@@ -10,21 +10,21 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry or CollectorRegistry()
-        make = {"registry": self.registry}
-        self.messages = Counter("tidegate_messages", "Messages by what became of them", ["outcome"], **make)
-        self.readings = Counter("tidegate_readings", "Cells (values and gaps) made durable", **make)
-        self.bytes = Counter("tidegate_message_bytes", "Bytes of messages made durable", **make)
-        self.packs = Counter("tidegate_packs", "Packs committed", **make)
-        self.pack_failures = Counter("tidegate_pack_failures", "Packs given up, by reason", ["reason"], **make)
+        r = self.registry
+        self.messages = Counter("tidegate_messages", "Messages by what became of them", ["outcome"], registry=r)
+        self.readings = Counter("tidegate_readings", "Cells (values and gaps) made durable", registry=r)
+        self.bytes = Counter("tidegate_message_bytes", "Bytes of messages made durable", registry=r)
+        self.packs = Counter("tidegate_packs", "Packs committed", registry=r)
+        self.pack_failures = Counter("tidegate_pack_failures", "Packs given up, by reason", ["reason"], registry=r)
         self.commit_seconds = Histogram(
             "tidegate_pack_commit_seconds",
             "From the first message's arrival to its pack's commit",
             buckets=(0.01, 0.02, 0.05, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 10),
-            **make,
+            registry=r,
         )
-        self.refused = Counter("tidegate_refused", "Messages refused for good, by code", ["code"], **make)
-        self.streams = Gauge("tidegate_streams", "Open streams", **make)
-        self.streams_ended = Counter("tidegate_streams_ended", "Streams by how they ended", ["reason"], **make)
-        self.acks = Counter("tidegate_acks", "Acknowledgements sent", **make)
-        self.tombstones = Counter("tidegate_tombstones", "Tombstones recorded", **make)
-        self.orphans = Counter("tidegate_orphans_swept", "Objects deleted that no catalog row names", **make)
+        self.refused = Counter("tidegate_refused", "Messages refused for good, by code", ["code"], registry=r)
+        self.streams = Gauge("tidegate_streams", "Open streams", registry=r)
+        self.streams_ended = Counter("tidegate_streams_ended", "Streams by how they ended", ["reason"], registry=r)
+        self.acks = Counter("tidegate_acks", "Acknowledgements sent", registry=r)
+        self.tombstones = Counter("tidegate_tombstones", "Tombstones recorded", registry=r)
+        self.orphans = Counter("tidegate_orphans_swept", "Objects deleted that no catalog row names", registry=r)

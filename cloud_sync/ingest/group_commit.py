@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from cloud_sync.errors import CloudError
@@ -80,7 +80,7 @@ class GroupCommit:
     async def _write(self, batch: list[Submission[tuple[Done, float]]]) -> None:
         items = [(submission.gateway, submission.message) for submission in batch]
         loop = asyncio.get_running_loop()
-        results: list[Resolved] | list[CloudError]
+        results: Sequence[Resolved | CloudError]
         try:
             results = await loop.run_in_executor(self._pool, self._ingestor.write, items)
             self._queue.committed(self._ingestor.commit_s)

@@ -1,0 +1,181 @@
+"""The service, wired once: gRPC ingest and HTTP in one event loop, decoding, disk and catalog on worker threads."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import uvicorn
+
+from cloud_sync.catalog.sql_catalog import SqlCatalog
+from cloud_sync.data_folder import DataFolder, open_parts
+from cloud_sync.errors import CloudError, ConfigInvalid
+from cloud_sync.grpc_api.server import Credentials, GrpcServer
+from cloud_sync.grpc_api.stream import Stream, StreamPorts
+from cloud_sync.http_api.app import create_app
+from cloud_sync.ingest.group_commit import GroupCommit
+from cloud_sync.ingest.ingestor import Ingestor
+from cloud_sync.metrics import Metrics
+from cloud_sync.notify import notify
+from cloud_sync.query.engine import QueryEngine
+from cloud_sync.storage.object_store import ObjectStore
+from cloud_sync.storage.sweep import sweep_orphans
+from wire.clock import Clock, SystemClock
+
+log = logging.getLogger(__name__)
+
+SWEEP_PERIOD_S = 3600.0
+HTTP_STOP_S = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A host and a port; port 0 is any free one."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """Read `HOST:PORT` or `[IPV6]:PORT`. Raises ConfigInvalid."""
+        host, colon, port = text.rpartition(":")
+        host = host.removeprefix("[").removesuffix("]")
+        if not colon or not host or not port.isdigit() or int(port) > 65_535:
+            raise ConfigInvalid(f"{text!r} is not HOST:PORT with a port of 0 to 65535. Try: 127.0.0.1:8080")
+        return cls(host, int(port))
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What `cloud-sync serve` was told."""
+
+    data: DataFolder
+    grpc: Address
+    http: Address
+
+
+def serve(options: Options) -> None:
+    """Run until SIGTERM or SIGINT. Raises ConfigInvalid, StoreDown or CatalogDown when it cannot start."""
+    options.data.require_initialised()
+    _require_loopback(options.http)
+    with options.data.lock():
+        clock = SystemClock()
+        catalog, store = open_parts(options.data, clock)
+        try:
+            store.sweep_partial()
+            asyncio.run(_serve(options, clock, catalog, store))
+        finally:
+            options.data.addresses.unlink(missing_ok=True)
+            catalog.close()
+
+
+async def _serve(options: Options, clock: Clock, catalog: SqlCatalog, store: ObjectStore) -> None:
+    metrics = Metrics()
+    ingestor = Ingestor(catalog, store, clock, metrics)
+    group = GroupCommit(ingestor, metrics)
+    stop = _stop_event()
+    with ThreadPoolExecutor(1, thread_name_prefix="catalog") as pool:
+        run_blocking = partial(asyncio.get_running_loop().run_in_executor, pool)
+        ports = StreamPorts(ingestor, group, catalog, clock, metrics, run_blocking)
+        pki = options.data.pki
+        credentials = Credentials(pki.ca.read_bytes(), pki.server.read_bytes(), pki.server_key.read_bytes())
+        server = GrpcServer(credentials, lambda gateway: Stream(gateway, ports), metrics)
+        app = create_app(catalog, QueryEngine(catalog, store), clock, metrics.registry)
+        async with asyncio.TaskGroup() as tasks, _http(app, options.http) as http:
+            committing = tasks.create_task(group.run(), name="group commit")
+            sweeping = tasks.create_task(_sweep(catalog, store, metrics), name="orphan sweep")
+            bound = Address(options.grpc.host, await server.start(options.grpc.host, options.grpc.port))
+            try:
+                _tell_ready(options.data, bound, http, catalog.generation())
+                await stop.wait()
+                log.info("stopping")
+                notify("STOPPING=1")
+            finally:
+                await server.stop()
+                sweeping.cancel()
+                committing.cancel()
+
+
+def _tell_ready(data: DataFolder, grpc: Address, http: Address, generation: int) -> None:
+    data.write_addresses({"grpc": str(grpc), "http": f"http://{http}", "pid": str(os.getpid())})
+    print(f"cloud-sync ready grpc={grpc} http=http://{http} data={data.root} generation={generation:016x}", flush=True)
+    notify("READY=1")
+
+
+def _stop_event() -> asyncio.Event:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
+
+
+async def _sweep(catalog: SqlCatalog, store: ObjectStore, metrics: Metrics) -> None:
+    """Every hour. `open_parts` has made sure that catalog and store are of one generation."""
+    while True:
+        try:
+            metrics.orphans.inc(await asyncio.to_thread(sweep_orphans, catalog, store))
+        except CloudError as error:
+            log.warning("orphan sweep put off error=%s", error)
+        await asyncio.sleep(SWEEP_PERIOD_S)
+
+
+def _require_loopback(address: Address) -> None:
+    with contextlib.suppress(ValueError):
+        if ipaddress.ip_address(address.host).is_loopback:
+            return
+    if address.host != "localhost":
+        raise ConfigInvalid(
+            f"--http {address}: HTTP has no users yet and serves loopback only. "
+            f"Try: --http 127.0.0.1:{address.port}, and from afar: ssh -L {address.port}:127.0.0.1:{address.port} HOST"
+        )
+
+
+class _HttpServer(uvicorn.Server):
+    """uvicorn without signal handlers: the service stops its parts in its own order."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """See uvicorn."""
+        yield
+
+
+@asynccontextmanager
+async def _http(app: object, address: Address) -> AsyncIterator[Address]:
+    """Serve HTTP while the context lasts; gives the bound address. Raises ConfigInvalid when it cannot listen."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((address.host, address.port))
+        except OSError as error:
+            raise ConfigInvalid(
+                f"cannot listen for HTTP on {address}: {error.strerror}. Try: --http {address.host}:0 for any free port"
+            ) from error
+        config = uvicorn.Config(
+            app,  # type: ignore[arg-type]
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            lifespan="on",
+            timeout_graceful_shutdown=HTTP_STOP_S,
+        )
+        server = _HttpServer(config)
+        serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
+        try:
+            yield Address(address.host, listener.getsockname()[1])
+        finally:
+            server.should_exit = True
+            await serving

@@ -1,0 +1,171 @@
+"""The service's folder: what lies where, made by `init`, held by one process at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cloud_sync.auth.ca import PkiFiles, create_ca, issue_gateway, write_new
+from cloud_sync.catalog.sql_catalog import SqlCatalog
+from cloud_sync.errors import ConfigInvalid
+from cloud_sync.storage.local_store import LocalStore
+from cloud_sync.storage.object_store import ObjectStore
+from wire.clock import NS_PER_S, Clock
+
+GENERATION_PREFIX = "meta/generation-"  # one object in the bucket names the catalog's generation
+
+
+@dataclass(frozen=True, slots=True)
+class DataFolder:
+    """Paths under the folder given as --data."""
+
+    root: Path
+
+    @property
+    def pki(self) -> PkiFiles:
+        """Keys and certificates."""
+        return PkiFiles(self.root / "pki")
+
+    @property
+    def catalog(self) -> Path:
+        """The SQLite catalog."""
+        return self.root / "catalog.sqlite"
+
+    @property
+    def objects(self) -> Path:
+        """The local object store."""
+        return self.root / "objects"
+
+    @property
+    def addresses(self) -> Path:
+        """Where a running service tells what it listens on."""
+        return self.root / "run" / "addresses.json"
+
+    def require_initialised(self) -> None:
+        """Raise ConfigInvalid with the command that helps unless `init` was run here."""
+        missing = [path for path in (*self.pki.all(), self.catalog) if not path.exists()]
+        if missing:
+            raise ConfigInvalid(f"{missing[0]} is missing. Try: cloud-sync init --data {self.root}")
+        if not os.access(self.root, os.W_OK | os.X_OK):
+            user = os.geteuid()
+            raise ConfigInvalid(f"{self.root} cannot be written by user {user}. Try: chown -R {user} {self.root}")
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the folder. Raises ConfigInvalid when another process does."""
+        path = self.root / "lock"
+        try:
+            file = path.open("a+")
+        except OSError as error:
+            raise ConfigInvalid(f"{path} cannot be written: {error.strerror}") from error
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                file.seek(0)
+                owner = file.read(20).strip() or "unknown"
+                raise ConfigInvalid(f"{self.root} is in use by process {owner}. Stop it first: kill {owner}") from error
+            file.truncate(0)
+            file.write(f"{os.getpid()}\n")
+            file.flush()
+            yield
+
+    def write_addresses(self, addresses: dict[str, str]) -> None:
+        """Tell others of this machine where the service listens."""
+        self.addresses.parent.mkdir(exist_ok=True)
+        beside = self.addresses.with_suffix(".new")
+        beside.write_text(json.dumps(addresses, indent=1) + "\n", encoding="utf-8")
+        beside.rename(self.addresses)
+
+
+def open_parts(folder: DataFolder, clock: Clock) -> tuple[SqlCatalog, LocalStore]:
+    """The catalog and the object store, of one generation.
+
+    Raises ConfigInvalid when they disagree: one of them was restored or replaced without the other.
+    """
+    store = LocalStore(folder.objects)
+    catalog = SqlCatalog.open(folder.catalog, clock)
+    told = bucket_generations(store)
+    if told != [catalog.generation()]:
+        found = ", ".join(f"{one:016x}" for one in told) or "none"
+        ours = catalog.generation()
+        catalog.close()
+        raise ConfigInvalid(
+            f"the catalog's generation is {ours:016x}, the object store's {found}: one was restored or replaced. "
+            f"Try: cloud-sync restored --data {folder.root}"
+        )
+    return catalog, store
+
+
+def bucket_generations(store: ObjectStore) -> list[int]:
+    """The generations that the object store names; one, unless something went wrong."""
+    return [int(key.removeprefix(GENERATION_PREFIX), 16) for key in store.list(GENERATION_PREFIX)]
+
+
+def mark_generation(store: ObjectStore, generation: int) -> None:
+    """Let the object store name this generation and no other."""
+    store.put(f"{GENERATION_PREFIX}{generation:016x}", b"")
+    for other in bucket_generations(store):
+        if other != generation:
+            store.delete(f"{GENERATION_PREFIX}{other:016x}")
+
+
+def initialise(folder: DataFolder, hosts: Sequence[str], clock: Clock) -> None:
+    """Make CA, certificates, catalog and object store in a new or empty folder.
+
+    Raises ConfigInvalid when something is there already, or the folder cannot be written.
+    """
+    there = [path for path in (*folder.pki.all(), folder.catalog, folder.objects) if path.exists()]
+    if there:
+        raise ConfigInvalid(f"{there[0]} is there already and is not overwritten. Try: another --data folder")
+    try:
+        folder.root.mkdir(mode=0o750, parents=True, exist_ok=True)
+        folder.pki.folder.mkdir(exist_ok=True)
+        folder.pki.folder.chmod(0o700)
+        create_ca(folder.pki, hosts)
+    except OSError as error:
+        raise ConfigInvalid(f"cannot write {error.filename or folder.root}: {error.strerror}") from error
+    catalog = SqlCatalog.open(folder.catalog, clock)
+    mark_generation(LocalStore(folder.objects), catalog.generation())
+    catalog.close()
+
+
+def issue_certificate(folder: DataFolder, gateway_id: str, out: Path, days: int, clock: Clock) -> None:
+    """Write ca.pem, cert.pem and key.pem (0600) into `out`. Raises ConfigInvalid; overwrites nothing."""
+    if not folder.pki.ca_key.exists():
+        raise ConfigInvalid(f"{folder.pki.ca_key} is missing. Try: cloud-sync init --data {folder.root}")
+    now = datetime.fromtimestamp(clock.wall_ns() / NS_PER_S, UTC)
+    certificate, key = issue_gateway(folder.pki, gateway_id, now, days)
+    files = {
+        out / "key.pem": (key, 0o600),
+        out / "cert.pem": (certificate, 0o644),
+        out / "ca.pem": (folder.pki.ca.read_bytes(), 0o644),
+    }
+    there = [path for path in files if path.exists()]
+    if there:
+        raise ConfigInvalid(f"{there[0]} is there already and is not overwritten. Try: another --out folder")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for path, (data, mode) in files.items():
+            write_new(path, data, mode)
+    except OSError as error:
+        raise ConfigInvalid(f"cannot write {error.filename or out}: {error.strerror}") from error
+
+
+def begin_generation(folder: DataFolder, clock: Clock) -> int:
+    """Start a new generation after a restore. Raises ConfigInvalid while a service holds the folder."""
+    folder.require_initialised()
+    with folder.lock():
+        catalog = SqlCatalog.open(folder.catalog, clock)
+        try:
+            generation = catalog.begin_generation()
+            mark_generation(LocalStore(folder.objects), generation)
+        finally:
+            catalog.close()
+    return generation

@@ -1,0 +1,182 @@
+"""The gRPC server: mutual TLS always, one `Sync` stream per gateway, refusals with a reason and a count."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import grpc
+import grpc.aio
+
+from cloud_sync.auth.identity import IdentityRefused, gateway_of
+from cloud_sync.errors import CloudError, ConfigInvalid
+from cloud_sync.grpc_api.stream import HelloMissing, Stream
+from cloud_sync.metrics import Metrics
+from wire.errors import ProtocolViolation
+from wire.messages import FRAME_BYTES_MAX, SYNC_METHOD
+
+log = logging.getLogger(__name__)
+
+STREAMS_MAX = 20_000  # about 1.7 GB at 85 kB each (measured, cloud.md section 3)
+STREAMS_PER_GATEWAY_MAX = 4  # a gateway whose link broke may leave some behind; the oldest gives way
+STOP_GRACE_S = 5.0
+
+_OPTIONS = (
+    ("grpc.http2.bdp_probe", 0),  # its pings cost a gateway's data plan
+    ("grpc.max_receive_message_length", FRAME_BYTES_MAX),
+    ("grpc.max_send_message_length", FRAME_BYTES_MAX),
+    ("grpc.max_concurrent_streams", 64),  # per connection
+    ("grpc.max_metadata_size", 8192),
+    ("grpc.keepalive_time_ms", 300_000),
+    ("grpc.keepalive_timeout_ms", 30_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 30_000),
+    ("grpc.so_reuseport", 0),  # a port in use is an error, not shared
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """PEM: the CA that signs gateways, and what the server shows."""
+
+    ca: bytes
+    certificate: bytes
+    key: bytes
+
+
+@dataclass(eq=False, slots=True)
+class _Call:
+    """An open stream."""
+
+    gateway: str
+    task: asyncio.Task[object]
+    superseded: bool = field(default=False)
+
+
+class GrpcServer:
+    """Listens for gateways. `make_stream` gives the stream for a gateway id."""
+
+    def __init__(self, credentials: Credentials, make_stream: Callable[[str], Stream], metrics: Metrics) -> None:
+        self._credentials = credentials
+        self._make_stream = make_stream
+        self._metrics = metrics
+        self._server: grpc.aio.Server | None = None
+        self._calls: dict[str, list[_Call]] = {}
+        self._count = 0
+        self._stopping = False
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen; returns the port. Raises ConfigInvalid when it cannot."""
+        server = grpc.aio.server(options=_OPTIONS)
+        handler = grpc.stream_stream_rpc_method_handler(self._sync)  # bytes in and out: `wire.messages` decodes
+        service, _, method = SYNC_METHOD.strip("/").partition("/")
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {method: handler}),))
+        tls = grpc.ssl_server_credentials(
+            [(self._credentials.key, self._credentials.certificate)], self._credentials.ca, require_client_auth=True
+        )
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        try:
+            bound = server.add_secure_port(address, tls)
+        except RuntimeError as error:
+            raise ConfigInvalid(
+                f"cannot listen for gateways on {address}: the port is in use or the address is not of this machine. "
+                "Try: --grpc HOST:0 for any free port"
+            ) from error
+        await server.start()
+        self._server = server
+        return int(bound)
+
+    async def stop(self) -> None:
+        """Take no more streams and end the open ones; what they have not been told is sent again elsewhere."""
+        self._stopping = True
+        if self._server is not None:
+            for call in [call for calls in self._calls.values() for call in calls]:
+                call.task.cancel()
+            await self._server.stop(STOP_GRACE_S)
+
+    async def _sync(self, _: object, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
+        try:
+            gateway = gateway_of(_uris(context))
+        except IdentityRefused as error:
+            await self._refuse(context, grpc.StatusCode.PERMISSION_DENIED, "identity", str(error))
+            return
+        if self._count >= STREAMS_MAX:
+            detail = f"{self._count} streams are open, the most is {STREAMS_MAX}"
+            await self._refuse(context, grpc.StatusCode.RESOURCE_EXHAUSTED, "streams", detail)
+            return
+        call = self._enter(gateway)
+        try:
+            await self._serve(context, call)
+        finally:
+            self._leave(call)
+
+    async def _serve(self, context: grpc.aio.ServicerContext[bytes, bytes], call: _Call) -> None:
+        async def read() -> bytes | None:
+            data = await context.read()
+            return None if data is grpc.aio.EOF else bytes(data)
+
+        write: Callable[[bytes], Awaitable[object]] = context.write
+        code = grpc.StatusCode
+        try:
+            await self._make_stream(call.gateway).run(read, write)
+        except ProtocolViolation as error:
+            await self._refuse(context, code.INVALID_ARGUMENT, "protocol", f"protocol: {error}", call.gateway)
+        except CloudError as error:
+            await self._refuse(context, code.UNAVAILABLE, type(error).__name__, f"not stored: {error}", call.gateway)
+        except HelloMissing as error:
+            await self._refuse(context, code.DEADLINE_EXCEEDED, "hello", str(error), call.gateway)
+        except TimeoutError:
+            await self._refuse(context, code.DEADLINE_EXCEEDED, "unread", "answers were not read", call.gateway)
+        except asyncio.CancelledError:
+            if self._stopping:
+                await self._refuse(context, code.UNAVAILABLE, "stopping", "the service is stopping", call.gateway)
+            elif call.superseded:
+                detail = f"more than {STREAMS_PER_GATEWAY_MAX} streams of this gateway; the oldest ends"
+                await self._refuse(context, code.ABORTED, "superseded", detail, call.gateway)
+            else:
+                self._metrics.streams_ended.labels("link").inc()
+                raise
+        else:
+            self._metrics.streams_ended.labels("done").inc()
+
+    async def _refuse(
+        self,
+        context: grpc.aio.ServicerContext[bytes, bytes],
+        code: grpc.StatusCode,
+        reason: str,
+        detail: str,
+        gateway: str = "",
+    ) -> None:
+        """End this stream with a code and count it; the others go on."""
+        self._metrics.streams_ended.labels(reason).inc()
+        log.warning("stream ended gateway=%s peer=%s reason=%s detail=%s", gateway, context.peer(), reason, detail)
+        await context.abort(code, detail)
+
+    def _enter(self, gateway: str) -> _Call:
+        task = asyncio.current_task()
+        assert task is not None
+        calls = self._calls.setdefault(gateway, [])
+        if len(calls) >= STREAMS_PER_GATEWAY_MAX:
+            oldest = next((call for call in calls if not call.superseded), calls[0])
+            oldest.superseded = True
+            oldest.task.cancel()
+        call = _Call(gateway, task)
+        calls.append(call)
+        self._count += 1
+        self._metrics.streams.set(self._count)
+        return call
+
+    def _leave(self, call: _Call) -> None:
+        calls = self._calls[call.gateway]
+        calls.remove(call)
+        if not calls:
+            del self._calls[call.gateway]
+        self._count -= 1
+        self._metrics.streams.set(self._count)
+
+
+def _uris(context: grpc.aio.ServicerContext[bytes, bytes]) -> list[str]:
+    """The URIs among the certificate's alternative names; TLS has already checked who signed it, and the dates."""
+    return [uri.decode("utf-8", "replace") for uri in context.auth_context().get("x509_uri", ())]

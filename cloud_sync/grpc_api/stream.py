@@ -1,0 +1,159 @@
+"""One gateway's stream: frames in, the session's effects carried out, frames out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+from cloud_sync.catalog.catalog import Catalog
+from cloud_sync.errors import CloudError
+from cloud_sync.ingest.group_commit import GroupCommit
+from cloud_sync.ingest.ingestor import Ingestor, Resolved
+from cloud_sync.metrics import Metrics
+from wire.clock import NS_PER_US, Clock
+from wire.messages import CloudFrames
+from wire.ranges import RangeSet
+from wire.sync.cloud import AskHello, CloudSession, Effect, Ingest, StoreSeriesSets, StoreTombstones
+from wire.sync.frames import Ack, CloudFrame
+
+T = TypeVar("T")
+
+HELLO_S_MAX = 30.0  # a stream that says nothing holds a place
+OUTGOING_FRAMES_MAX = 1024  # answers that the gateway does not read; then its frames are not read either
+WRITE_S_MAX = 120.0  # one write that the gateway does not take
+
+
+class HelloMissing(Exception):
+    """Nothing came in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamPorts:
+    """What every stream works with. `run_blocking` runs a call off the event loop."""
+
+    ingestor: Ingestor
+    group: GroupCommit
+    catalog: Catalog
+    clock: Clock
+    metrics: Metrics
+    run_blocking: Callable[[Callable[[], object]], Awaitable[object]]
+
+
+class Stream:
+    """Carries out one `CloudSession`. `read` gives the next frame's bytes, None at the peer's end."""
+
+    def __init__(self, gateway: str, ports: StreamPorts) -> None:
+        self._gateway = gateway
+        self._ports = ports
+        self._session = CloudSession(gateway)
+        self._frames = CloudFrames()
+        self._outgoing: list[CloudFrame] = []
+        self._in_flight = 0
+        self._failure: CloudError | None = None
+        self._changed = asyncio.Event()  # something to write, or nothing in flight any more
+        self._drained = asyncio.Event()
+        self._read_end = False
+
+    async def run(
+        self, read: Callable[[], Awaitable[bytes | None]], write: Callable[[bytes], Awaitable[object]]
+    ) -> None:
+        """Serve the stream until the gateway ends it and every message is answered.
+
+        Raises:
+            ProtocolViolation: the gateway broke the protocol.
+            CloudError: something could not be made durable; nothing of it was acknowledged.
+            HelloMissing: no Hello came.
+        """
+        reader = asyncio.create_task(self._read_all(read), name=f"read {self._gateway}")
+        writer = asyncio.create_task(self._write_all(write), name=f"write {self._gateway}")
+        try:
+            await asyncio.wait({reader, writer}, return_when=asyncio.FIRST_EXCEPTION)
+            for task in (reader, writer):
+                if task.done():
+                    task.result()
+        finally:
+            for task in (reader, writer):
+                task.cancel()
+            await asyncio.wait({reader, writer})
+
+    async def _read_all(self, read: Callable[[], Awaitable[bytes | None]]) -> None:
+        try:
+            async with asyncio.timeout(HELLO_S_MAX):
+                data = await read()
+        except TimeoutError as error:
+            raise HelloMissing(f"no Hello within {HELLO_S_MAX:.0f} s") from error
+        while data is not None:
+            await self._carry_out(self._session.received(self._frames.decode(data)))
+            while len(self._outgoing) > OUTGOING_FRAMES_MAX:
+                self._drained.clear()
+                await self._drained.wait()
+            data = await read()
+        self._read_end = True
+        self._changed.set()
+
+    async def _carry_out(self, effect: Effect) -> None:
+        match effect:
+            case Ingest(message):
+                self._in_flight += 1
+                await self._ports.group.submit(self._gateway, message, partial(self._resolved, effect))
+            case AskHello(hello):
+                answer = await self._blocking(partial(self._ports.catalog.hello, self._gateway, hello))
+                self._send(self._session.welcome(answer, self._ports.clock.wall_ns() // NS_PER_US))
+            case StoreSeriesSets(sets):
+                await self._blocking(partial(self._ports.ingestor.put_series_sets, self._gateway, sets))
+            case StoreTombstones(tombstones):
+                await self._blocking(partial(self._ports.ingestor.record_tombstones, self._gateway, tombstones))
+                self._send(self._session.recorded(effect))
+
+    async def _blocking(self, call: Callable[[], T]) -> T:
+        found: list[T] = []
+        await self._ports.run_blocking(lambda: found.append(call()))
+        return found[0]
+
+    def _resolved(self, effect: Ingest, result: Resolved | CloudError) -> None:
+        self._in_flight -= 1
+        if isinstance(result, CloudError):
+            self._failure = result
+            self._changed.set()
+        else:
+            self._send(self._session.resolved(effect, result.outcome, result.atoms))
+
+    def _send(self, frame: CloudFrame) -> None:
+        self._outgoing.append(frame)
+        self._changed.set()
+
+    async def _write_all(self, write: Callable[[bytes], Awaitable[object]]) -> None:
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            frames, self._outgoing = merge_acks(self._outgoing), []
+            self._drained.set()
+            for frame in frames:
+                async with asyncio.timeout(WRITE_S_MAX):
+                    await write(self._frames.encode(frame))
+            self._ports.metrics.acks.inc(sum(isinstance(frame, Ack) for frame in frames))
+            if self._failure is not None:
+                raise self._failure
+            if self._read_end and not self._in_flight and not self._outgoing:
+                return
+
+
+def merge_acks(frames: list[CloudFrame]) -> list[CloudFrame]:
+    """The same answers with all acknowledgements in one frame, after the others: their order is free."""
+    acks = [frame for frame in frames if isinstance(frame, Ack)]
+    if len(acks) < 2:
+        return frames
+    stored: dict[int, RangeSet] = {}
+    for ack in acks:
+        for epoch, ranges in ack.stored:
+            stored.setdefault(epoch, RangeSet()).update(ranges)
+    merged = Ack(
+        acks[-1].generation,
+        tuple(stored.items()),
+        tuple(tombstone for ack in acks for tombstone in ack.tombstones),
+        tuple(id_ for ack in acks for id_ in ack.message_ids),
+    )
+    return [*(frame for frame in frames if not isinstance(frame, Ack)), merged]
