@@ -129,3 +129,35 @@ def ctl(socket: Path, do: str, part: str | None, fault: str | None) -> None:
         raise click.ClickException(str(error)) from error
     except OSError as error:
         raise click.ClickException(f"{socket}: {error.strerror}. Does edge-sim bus --control run there?") from error
+
+
+@main.command()
+@click.argument("target")
+@click.option(
+    "--listen", default="127.0.0.1:0", show_default=True, metavar="HOST:PORT", help="Where clients connect; 0: any."
+)
+@click.option("--delay", default=0.0, show_default=True, metavar="SECONDS", help="Added to each direction.")
+@click.option(
+    "--plan",
+    "plans",
+    multiple=True,
+    metavar="MODE@START-END",
+    help="Break the network for some seconds, as in cut@10-20. "
+    "cut: connections are reset. stall: nothing is read any more. mute: all is read, nothing arrives.",
+)
+def proxy(target: str, listen: str, delay: float, plans: tuple[str, ...]) -> None:
+    """Stand between a client and TARGET (HOST:PORT) as a network that breaks by plan, and count bytes both ways."""
+    import asyncio
+
+    from simulator import network
+
+    try:
+        steps = [network.parse_plan(text) for text in plans]
+        near, far = network.parse_address(listen), network.parse_address(target)
+        asyncio.run(network.serve(near, far, delay, steps, click.echo))
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+    except OSError as error:
+        raise click.ClickException(f"cannot listen on {listen}: {error.strerror}") from error
+    except KeyboardInterrupt:
+        return
