@@ -40,7 +40,8 @@ def encode_rows(found: rice.Plan, lengths: I64, width: int, chunks: dict[int, by
         heads[replaced] = SYMBOL_PCO
         in_rice[replaced] = False
         seeds = np.delete(seeds, replaced)
-    parts = [heads.tobytes(), varints(seeds)]
+    lows = zigzag_array(found.lows[in_rice & (found.transforms == rice.CLIMB)].view(np.uint64))
+    parts = [heads.tobytes(), varints(np.concatenate((seeds, lows)))]
     symbols, emitted, residuals = found.symbols, found.emitted, found.residuals
     if not in_rice.all():
         symbols, emitted, residuals = symbols[in_rice], emitted[in_rice], residuals[in_rice]
@@ -55,8 +56,8 @@ def encode_rows(found: rice.Plan, lengths: I64, width: int, chunks: dict[int, by
 
 def constant_rows(found: rice.Plan) -> NDArray[np.bool_]:
     """Rows whose numbers all equal the seed."""
-    constant: NDArray[np.bool_] = np.logical_not(found.symbols.any(axis=1))
-    return constant
+    varied: NDArray[np.bool_] = np.logical_or(found.symbols.any(axis=1), found.lows)
+    return ~varied
 
 
 def decode_rows(reader: Reader, lengths: I64, width: int) -> Rows:
@@ -85,14 +86,17 @@ def decode_rows(reader: Reader, lengths: I64, width: int) -> Rows:
 
 def _decode_rice(reader: Reader, heads: U8, lengths: I64, width: int, seeds: I64) -> I64:
     transforms, symbols = heads >> np.uint8(6), (heads & np.uint8(63))[:, None]
+    climbs = np.flatnonzero(transforms == rice.CLIMB)
+    lows = np.zeros(len(heads), np.int64)
+    lows[climbs] = unzigzag_array(reader.varints(len(climbs))).view(np.int64)
     if width > rice.GROUP:
         symbols = _decode_symbols(reader, symbols, lengths, width)
     emitted = np.arange(width) < lengths[:, None]
-    emitted[(transforms == rice.DELTA) | (transforms == rice.SLOPE), :1] = False
+    emitted[transforms != rice.CENTRE, :1] = False
     written, k = _spread(symbols, emitted)
     residuals = np.zeros(written.shape, np.uint64)
     residuals[written] = rice.unpack(reader, k)
-    return rice.restore(residuals, transforms, seeds)
+    return rice.restore(residuals, transforms, seeds, lows)
 
 
 def _spread(symbols: U8, emitted: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], U64]:

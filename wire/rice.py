@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from wire.errors import SegmentCorrupt
 from wire.varint import I64, U64, Reader, unzigzag_array, varint, varint_lengths, varints, zigzag_array
 
+CENTRE_BITS = 3  # one residual more than the others have
 GROUP = 64  # residuals that share one k
 K_MAX = 60  # so that u >> k stays below ESCAPE for every u
 ESCAPE = 24  # a quotient of this or more is written as ESCAPE zeros and, aside, the rest as a varint
@@ -26,7 +27,7 @@ SUMMAND_MAX = np.uint64(1 << 52)  # 64 of them, times 11, stay within int64
 CENTRE = 0  # zigzag(x[i] - seed), i >= 0
 DELTA = 1  # seed = x[0], zigzag(x[i] - x[i-1]), i >= 1
 SLOPE = 2  # seed = x[0], first as DELTA, then zigzag of the change of the delta
-FLOOR = 3  # x[i] - seed, seed = smallest x
+CLIMB = 3  # seed = x[0], then delta - low, low = smallest delta: counters, which never fall
 TRANSFORMS = 4
 
 U8 = NDArray[np.uint8]
@@ -39,11 +40,13 @@ class Plan:
 
     symbols: (R, groups), 0 = all residuals of the group are zero and take no bits, else k + 1.
     emitted: (R, n), which residuals are written where their group's symbol is not 0.
-    bits: (R,), descriptor, seed and residuals.
+    lows: (R,), smallest delta of CLIMB rows, 0 elsewhere.
+    bits: (R,), descriptor, seeds and residuals.
     """
 
     transforms: U8
     seeds: I64
+    lows: I64
     residuals: U64
     symbols: U8
     emitted: NDArray[np.bool_]
@@ -54,6 +57,7 @@ class Plan:
         return Plan(
             self.transforms[rows],
             self.seeds[rows],
+            self.lows[rows],
             self.residuals[rows],
             self.symbols[rows],
             self.emitted[rows],
@@ -78,47 +82,59 @@ def _plan(rows: I64, lengths: I64 | None) -> Plan:
     count, width = rows.shape
     present = None if lengths is None else np.arange(width) < lengths[:, None]
     candidates = np.zeros((TRANSFORMS, count, width), np.uint64)
-    seeds = np.zeros((TRANSFORMS, count), np.int64)
+    centres = np.zeros(count, np.int64)
+    lows = np.zeros(count, np.int64)
     if width:
-        _transform(rows, lengths, present, candidates, seeds)
+        centres, lows = _transform(rows, lengths, present, candidates)
     exponents = _exponents(candidates)
-    weights = exponents.sum(axis=2)
-    weights[CENTRE] += 3  # one residual more than the deltas have
-    weights[FLOOR] += 3
-    transforms = weights.argmin(axis=0)
+    low_bits = 8 * varint_lengths(zigzag_array(lows.view(np.uint64)))
+    transforms = _weigh(candidates, exponents, lengths, low_bits).argmin(axis=0)
     every = np.arange(count)
     residuals = candidates[transforms, every]
     emitted = np.ones((count, width), np.bool_) if present is None else present
-    emitted[(transforms == DELTA) | (transforms == SLOPE), :1] = False
+    emitted[transforms != CENTRE, :1] = False
     symbols, bits = _parameters(residuals, exponents[transforms, every], emitted)
-    chosen = seeds[transforms, every]
-    bits += 8 + 8 * varint_lengths(zigzag_array(chosen.view(np.uint64)))
-    return Plan(transforms.astype(np.uint8), chosen, residuals, symbols, emitted, bits)
+    climbs = transforms == CLIMB
+    seeds = np.where(transforms == CENTRE, centres, rows[:, 0] if width else 0)
+    lows = np.where(climbs, lows, 0)
+    bits += 8 + 8 * varint_lengths(zigzag_array(seeds.view(np.uint64)))
+    bits += low_bits * climbs
+    return Plan(transforms.astype(np.uint8), seeds, lows, residuals, symbols, emitted, bits)
 
 
-def _transform(rows: I64, lengths: I64 | None, present: NDArray[np.bool_] | None, candidates: U64, seeds: I64) -> None:
-    """Fill in the residuals and the seed of each transform."""
+def _transform(rows: I64, lengths: I64 | None, present: NDArray[np.bool_] | None, candidates: U64) -> tuple[I64, I64]:
+    """Fill in the residuals of each transform. Returns the seeds of CENTRE and the lows of CLIMB."""
     numbers = rows.view(np.uint64)
-    first = numbers[:, :1]
     deltas = numbers[:, 1:] - numbers[:, :-1]
-    candidates[DELTA, :, 1:] = zigzag_array(deltas)
-    candidates[SLOPE, :, 1:2] = candidates[DELTA, :, 1:2]
-    candidates[SLOPE, :, 2:] = zigzag_array(deltas[:, 1:] - deltas[:, :-1])
-    offsets = (numbers - first).view(np.int64)
+    offsets = (numbers - numbers[:, :1]).view(np.int64)
+    steps = deltas.view(np.int64)
     if present is None or lengths is None:
         means = offsets.sum(axis=1) // rows.shape[1]
-        lows = rows.min(axis=1)
     else:
         offsets *= present
         means = offsets.sum(axis=1) // np.maximum(lengths, 1)
-        lows = np.where(present, rows, np.int64(np.iinfo(np.int64).max)).min(axis=1)
-    seeds[:] = rows[:, 0]
-    seeds[CENTRE] += means
-    seeds[FLOOR] = lows
-    candidates[CENTRE] = zigzag_array(numbers - seeds[CENTRE].view(np.uint64)[:, None])
-    candidates[FLOOR] = numbers - lows.view(np.uint64)[:, None]
+        steps = np.where(present[:, 1:], steps, np.iinfo(np.int64).max)
+    lows = steps.min(axis=1) if steps.size else np.zeros(len(rows), np.int64)
+    centres = rows[:, 0] + means
+    candidates[CENTRE] = zigzag_array(numbers - centres.view(np.uint64)[:, None])
+    candidates[DELTA, :, 1:] = zigzag_array(deltas)
+    candidates[SLOPE, :, 1:2] = candidates[DELTA, :, 1:2]
+    candidates[SLOPE, :, 2:] = zigzag_array(deltas[:, 1:] - deltas[:, :-1])
+    candidates[CLIMB, :, 1:] = deltas - lows.view(np.uint64)[:, None]
     if present is not None:
         candidates *= present
+    return centres, lows
+
+
+def _weigh(candidates: U64, exponents: I64, lengths: I64 | None, low_bits: I64) -> NDArray[np.float64]:
+    """Bits that each transform of each row would take, but for a constant: the mean of two estimates, one by the
+    logarithms' mean and one by the mean's logarithm (0.3 % over the best choice; either alone 0.6 %)."""
+    sizes = np.float64(candidates.shape[2]) if lengths is None else lengths.astype(np.float64)
+    means = candidates.sum(axis=2, dtype=np.float64) / np.maximum(sizes, 1.0)
+    weights: NDArray[np.float64] = (exponents.sum(axis=2) + np.log2(means + 0.25) * sizes) / 2
+    weights[CENTRE] += CENTRE_BITS
+    weights[CLIMB] += low_bits
+    return weights
 
 
 def _exponents(values: U64) -> I64:
@@ -162,24 +178,27 @@ def _parameters(residuals: U64, exponents: I64, emitted: NDArray[np.bool_]) -> t
     return symbols.astype(np.uint8), bits
 
 
-def restore(residuals: U64, transforms: U8, seeds: I64) -> I64:
-    """Inverse of the transforms: residuals (R, n) become numbers, in place where possible."""
+def restore(residuals: U64, transforms: U8, seeds: I64, lows: I64) -> I64:
+    """Inverse of the transforms: residuals (R, n) become numbers."""
     if not residuals.shape[1]:
         return residuals.view(np.int64)
-    floor = transforms == FLOOR
     numbers = unzigzag_array(residuals)
-    if floor.any():
-        numbers[floor] = residuals[floor]
-    slope = transforms == SLOPE
-    if slope.any():
-        numbers[slope] = np.cumsum(numbers[slope], axis=1, dtype=np.uint64)
-    moving = (transforms == DELTA) | slope
-    numbers[:, 0] += np.where(moving, seeds, 0).view(np.uint64)
-    if moving.all():
-        np.cumsum(numbers, axis=1, out=numbers)
-    else:
+    climbs = transforms == CLIMB
+    if climbs.any():
+        numbers[climbs] = residuals[climbs] + lows[climbs].view(np.uint64)[:, None]
+        numbers[climbs, 0] = 0
+    slopes = transforms == SLOPE
+    if slopes.any():
+        numbers[slopes] = np.cumsum(numbers[slopes], axis=1, dtype=np.uint64)
+    still = transforms == CENTRE
+    if still.any():
+        numbers[still] += seeds[still].view(np.uint64)[:, None]
+        moving = ~still
+        numbers[moving, 0] += seeds[moving].view(np.uint64)
         numbers[moving] = np.cumsum(numbers[moving], axis=1, dtype=np.uint64)
-        numbers[~moving] += seeds[~moving].view(np.uint64)[:, None]
+    else:
+        numbers[:, 0] += seeds.view(np.uint64)
+        np.cumsum(numbers, axis=1, out=numbers)
     return numbers.view(np.int64)
 
 
