@@ -7,16 +7,18 @@ from typing import Annotated
 from urllib.parse import quote
 
 from fastapi import APIRouter, HTTPException, Query, Request
-from fastapi.responses import HTMLResponse, Response
+from fastapi.responses import Response
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from cloud_sync.console import views
 from cloud_sync.console.assets import Assets
 from cloud_sync.errors import QueryInvalid
+from cloud_sync.http_api.compress import answer, takes_gzip
 from cloud_sync.http_api.services import Services
 from cloud_sync.query.parameters import parse_time
 
 FLEET_PAGE_SIZE = 200
+HTML = "text/html; charset=utf-8"
 ASSET_CACHE = "public, max-age=31536000, immutable"  # the URL changes with the content
 
 
@@ -26,21 +28,28 @@ def console_routes(services: Services) -> APIRouter:
     pages = Pages(services)
 
     @router.get("/")
-    async def fleet(request: Request, page: Annotated[int, Query(ge=1)] = 1) -> HTMLResponse:
-        return HTMLResponse(await services.workers.run(pages.fleet, page, _host(request)))
+    async def fleet(request: Request, page: Annotated[int, Query(ge=1)] = 1) -> Response:
+        def render() -> Response:
+            return answer(pages.fleet(page, _host(request)).encode(), HTML, takes_gzip(request))
+
+        return await services.workers.run(render)
 
     @router.get("/gateways/{gateway}")
-    async def gateway(
-        request: Request, gateway: str, window: str = views.WINDOW_DEFAULT, end: str = ""
-    ) -> HTMLResponse:
-        return await services.workers.run(pages.gateway_or_missing, gateway, window, end, _host(request))
+    async def gateway(request: Request, gateway: str, window: str = views.WINDOW_DEFAULT, end: str = "") -> Response:
+        def render() -> Response:
+            html, status = pages.gateway(gateway, window, end, _host(request))
+            response = answer(html.encode(), HTML, takes_gzip(request))
+            response.status_code = status
+            return response
+
+        return await services.workers.run(render)
 
     @router.get("/assets/{name}")
-    async def asset(name: str) -> Response:
+    async def asset(request: Request, name: str) -> Response:
         found = pages.assets.get(name)
         if found is None:
             raise HTTPException(HTTPStatus.NOT_FOUND, f"There is no asset {name[:40]!r}")
-        return Response(found.body, media_type=found.media_type, headers={"cache-control": ASSET_CACHE})
+        return answer(found.body, found.media_type, takes_gzip(request), {"cache-control": ASSET_CACHE})
 
     return router
 
@@ -79,19 +88,20 @@ class Pages:
             curl=f"curl '{host}/v1/gateways'",
         )
 
-    def gateway_or_missing(self, gateway: str, window: str, end: str, host: str) -> HTMLResponse:
+    def gateway(self, gateway: str, window: str, end: str, host: str) -> tuple[str, HTTPStatus]:
         """One gateway's page; 404 for an unknown one, 400 for a window that is none."""
         if self._services.catalog.gateway(gateway) is None:
             text = f"No gateway {gateway[:80]!r} has ever connected."
-            return HTMLResponse(self._missing("Unknown gateway", text), HTTPStatus.NOT_FOUND)
+            return self._missing("Unknown gateway", text), HTTPStatus.NOT_FOUND
         if window not in views.WINDOWS:
             text = f"There is no window {window[:20]!r}: take {', '.join(views.WINDOWS)}."
-            return HTMLResponse(self._missing("Unknown window", text), HTTPStatus.BAD_REQUEST)
+            return self._missing("Unknown window", text), HTTPStatus.BAD_REQUEST
         try:
             end_us = parse_time("end", end, self._services.now_us()) if end else None
         except QueryInvalid as error:
-            return HTMLResponse(self._missing("Unknown time", str(error)), HTTPStatus.BAD_REQUEST)
-        return HTMLResponse(self._gateway(gateway, views.WINDOWS[window], end_us and end_us // 1000, host))
+            return self._missing("Unknown time", str(error)), HTTPStatus.BAD_REQUEST
+        end_ms = None if end_us is None else end_us // 1000
+        return self._gateway(gateway, views.WINDOWS[window], end_ms, host), HTTPStatus.OK
 
     def _missing(self, title: str, text: str) -> str:
         return self._templates.get_template("missing.html").render(title=title, text=text)

@@ -10,6 +10,7 @@ from wire.series import SeriesDef, ValueType
 
 DECIMALS_MAX = 6
 FLOAT_DIGITS = 6
+JUST_NOW_S = 3
 
 # SenML's registry (RFC 8428, 12.1) as people write it.
 _UNITS = {
@@ -62,19 +63,19 @@ def count_text(count: int) -> str:
 
 def span_text(span_s: float) -> str:
     """`3 min`: the largest unit that fits, cut."""
-    if span_s < 1:
-        return "0 s"
     for name, size in _SPANS_S:
         if span_s >= size:
             return f"{int(span_s // size)} {name}"
-    raise AssertionError(span_s)
+    return "under 1 s"
 
 
 def ago_text(time_ms: int, now_ms: int) -> str:
     """`3 min ago`; a moment ahead of now (a wrong clock) says so."""
     behind_s = (now_ms - time_ms) / 1000
-    if behind_s < -1:
+    if behind_s <= -JUST_NOW_S:
         return f"{span_text(-behind_s)} ahead"
+    if behind_s < JUST_NOW_S:
+        return "just now"
     return f"{span_text(behind_s)} ago"
 
 

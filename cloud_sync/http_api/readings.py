@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from cloud_sync.http_api.compress import answer, takes_gzip
 from cloud_sync.http_api.formats import TimeUnit, buckets_csv, buckets_json, rows_csv, rows_json
 from cloud_sync.http_api.models import BucketAnswerModel, RowAnswerModel
 from cloud_sync.http_api.services import Services
@@ -24,6 +25,7 @@ from cloud_sync.query.parameters import (
 from wire.clock import US_PER_S
 
 DEFAULT_SPAN_US = 3_600 * US_PER_S
+JSON_TYPE = "application/json"
 CSV = "text/csv"
 CSV_TYPE = "text/csv; charset=utf-8; header=present"
 
@@ -87,18 +89,27 @@ def readings_routes(services: Services) -> APIRouter:
         """
         question = asked.question(services.now_us())
         as_csv = asked.format == "csv" or (asked.format is None and _prefers_csv(request.headers.get("accept", "")))
+        as_gzip = takes_gzip(request)
         run = services.workers.run
         await run(services.known, asked.gateway)
         if asked.step:
             step_us = parse_duration("step", asked.step)
-            write = buckets_csv if as_csv else buckets_json
-            body = await run(lambda: write(services.query.buckets(question, step_us), asked.time_unit))
-            return Response(body, media_type=CSV_TYPE if as_csv else "application/json", headers=_disposition(as_csv))
+            write, kind = (buckets_csv, CSV_TYPE) if as_csv else (buckets_json, JSON_TYPE)
+
+            def buckets() -> Response:
+                body = write(services.query.buckets(question, step_us), asked.time_unit)
+                return answer(body, kind, as_gzip, _disposition(as_csv))
+
+            return await run(buckets)
         if as_csv:
             return await _csv_pages(request, services, asked, question)
         size = bounded_page_size(asked.page_size)
-        body = await run(lambda: rows_json(services.query.rows(question, size, asked.page_token), asked.time_unit))
-        return Response(body, media_type="application/json")
+
+        def rows() -> Response:
+            page = services.query.rows(question, size, asked.page_token)
+            return answer(rows_json(page, asked.time_unit), JSON_TYPE, as_gzip)
+
+        return await run(rows)
 
     return router
 
@@ -108,8 +119,8 @@ async def _csv_pages(request: Request, services: Services, asked: ReadingsQuery,
     size = bounded_page_size(asked.page_size, PAGE_SIZE_MAX)
 
     def page(token: str, header: bool) -> tuple[bytes, str]:
-        answer = services.query.rows(question, size, token)
-        return rows_csv(answer, asked.time_unit, header), answer.page_token
+        rows = services.query.rows(question, size, token)
+        return rows_csv(rows, asked.time_unit, header), rows.page_token
 
     body, following = await services.workers.run(page, asked.page_token, True)
     if asked.page_size is not None:

@@ -7,7 +7,8 @@
   const POLL_MS_MAX = 10000;
   const AHEAD_MS = 60000; // a gateway's clock may be a little ahead of ours
   const SPACINGS_TO_GAP = 3; // a silence of more than so many usual spacings breaks the line
-  const HEIGHT_PX = 200;
+  const HEIGHT_PX = 184;
+  const INCREMENTS_MS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400].map((s) => s * 1000);
 
   const root = document.getElementById("charts");
   if (!root) return;
@@ -92,20 +93,21 @@
     };
   }
 
-  function clock(splits, incrementS) {
+  function clock(splits, incrementMs) {
     return splits.map((ms) => {
       const date = new Date(ms);
       if (date.getUTCHours() + date.getUTCMinutes() + date.getUTCSeconds() === 0) {
         return `${two(date.getUTCDate())}.${two(date.getUTCMonth() + 1)}.`;
       }
       const minutes = `${two(date.getUTCHours())}:${two(date.getUTCMinutes())}`;
-      return incrementS < 60000 ? `${minutes}:${two(date.getUTCSeconds())}` : minutes;
+      return incrementMs < 60000 ? `${minutes}:${two(date.getUTCSeconds())}` : minutes;
     });
   }
 
   // Room above and below, and never a range so thin that noise looks like a storm.
   function padded(u, low, high) {
-    if (low === null || low === undefined) return [0, 1];
+    u.blank = low === null || low === undefined;
+    if (u.blank) return [0, 1];
     const resolution = 10 ** -u.decimals;
     const spread = Math.max(high - low, 10 * resolution);
     const middle = (low + high) / 2;
@@ -119,7 +121,7 @@
     u.ctx.fillStyle = colours.gap;
     for (const line of u.tideLines) {
       if (!line.shown) continue;
-      for (const time of line.times) {
+      for (const time of line.times ?? []) {
         if (!line.buckets.get(time).gaps) continue;
         const left = u.valToPos(time, "x", true);
         const right = u.valToPos(time + stepMs, "x", true);
@@ -148,6 +150,7 @@
     return {
       width: chart.plot.clientWidth || 300,
       height: HEIGHT_PX,
+      padding: [8, 10, 0, 0],
       ms: 1,
       legend: { show: false },
       tzDate: (ms) => uPlot.tzDate(new Date(ms), "Etc/UTC"),
@@ -155,8 +158,8 @@
       series,
       bands,
       axes: [
-        { ...axis, space: 72, values: (u, splits, axisIndex, space, increment) => clock(splits, increment) },
-        { ...axis, size: 58, gap: 6, values: (u, splits) => splits.map((v) => v.toLocaleString("en", { maximumFractionDigits: 6 })) },
+        { ...axis, space: 64, size: 26, gap: 6, incrs: INCREMENTS_MS, values: (u, splits, axisIndex, space, increment) => clock(splits, increment) },
+        { ...axis, size: 58, gap: 8, values: (u, splits) => splits.map((v) => (u.blank ? "" : v.toLocaleString("en", { maximumFractionDigits: 6 }))) },
       ],
       cursor: { y: false, drag: { setScale: false, x: false, y: false }, points: { show: false }, sync: { key: "tidegate", scales: ["x", null] } },
       hooks: { draw: [drawGaps], setCursor: [(u) => point(chart, u)] },
