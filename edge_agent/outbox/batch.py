@@ -1,0 +1,87 @@
+"""What one commit writes, and the transaction that writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from edge_agent.outbox.budget import evict, room_for
+from edge_agent.outbox.outbox import EpochRow, NewAtom, Outbox
+from edge_agent.outbox.requests import Asked
+from wire.clock import Anchor
+from wire.ranges import RangeSet
+from wire.reading import Tombstone
+
+# Each deleted atom touches up to one page. A commit must fit in the half of the WAL that a checkpoint leaves free, so
+# that acks commit on a full disk; the rest waits for the next commit.
+DELETES_MAX = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Everything of one transaction."""
+
+    row: EpochRow
+    asked: Asked
+    next_seq: int
+    journal_lsn: int
+    rate: float
+    anchor: Anchor | None = None
+    atoms: tuple[NewAtom, ...] = ()
+    tombstones: tuple[Tombstone, ...] = ()
+    state: Mapping[str, bytes] = field(default_factory=dict)
+    lent: Mapping[int, RangeSet] = field(default_factory=dict)
+
+    @property
+    def room(self) -> int:
+        """Bytes of pages that its atoms take."""
+        return room_for(self.atoms)
+
+    def acks_only(self) -> Batch:
+        """The part that needs no new room."""
+        row = self.row
+        return Batch(row, self.asked, row.next_seq, row.journal_lsn, row.rate)
+
+    def readings_only(self) -> Batch:
+        """The other part."""
+        return replace(self, asked=Asked({}, (), ()))
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a transaction did: Seq numbers settled, by epoch number, and how many atoms the budget cost."""
+
+    gone: dict[int, RangeSet]
+    settled: int
+    evicted: int
+
+
+def write(outbox: Outbox, batch: Batch, bytes_max: int) -> Written:
+    """One fsynced transaction.
+
+    Raises:
+        OutboxFull: the disk or the budget has no room; nothing of it was written.
+        OutboxCorrupt, StateUnusable, StateBusy: as `Database.transaction`.
+    """
+    gone: dict[int, RangeSet] = {}
+    settled = 0
+    left = DELETES_MAX
+    with outbox.database.transaction():
+        for number, ranges in batch.asked.acked.items():
+            removed = outbox.remove(number, ranges, left)
+            settled += removed.ranges.count
+            left -= removed.atoms
+            gone[number] = ranges if left > 0 else removed.ranges
+        for aside in batch.asked.asides:
+            outbox.set_aside(aside.atom_id, aside.reason)
+        outbox.forget_tombstones(batch.asked.tombstones)
+        evicted = evict(outbox, batch.room, bytes_max, batch.lent) if batch.atoms else 0
+        for atom in batch.atoms:
+            outbox.add_atom(batch.row, atom)
+        for stone in batch.tombstones:
+            outbox.add_tombstone(stone)
+        for name, value in batch.state.items():
+            outbox.set_state(name, value)
+        if batch.journal_lsn != batch.row.journal_lsn:
+            outbox.advance(batch.row, batch.next_seq, batch.journal_lsn, batch.rate, batch.anchor)
+    return Written(gone, settled, evicted)

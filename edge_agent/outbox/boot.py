@@ -1,0 +1,96 @@
+"""What a start decides: is this the same boot of the same machine, what was lost meanwhile, which epoch goes on.
+
+A new epoch is minted whenever numbers might be in the cloud that this file does not know of: at every boot (a card may
+have lied about fsync), on another machine (a cloned card), after salvage, and when the file is older than the ring
+says. An agent restart within a boot goes on with its epoch.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from edge_agent.outbox.journal import RingHead
+from edge_agent.outbox.options import OutboxOptions
+from edge_agent.outbox.outbox import EpochRow, Outbox, new_id
+from wire.reading import LossReason, Tombstone
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where this process runs. `boot` is a hash of `boot_id`, as journal records carry it."""
+
+    boot_id: str
+    boot: int
+    machine_id: str
+
+
+def begin(
+    outbox: Outbox, place: Place, ring: RingHead | None, options: OutboxOptions, *, salvaged: bool, checked: bool
+) -> None:
+    """Bring the outbox to a state that new Seq numbers may be given from, in one fsynced transaction.
+
+    Args:
+        ring: head of the journal that is there, whoever wrote it.
+        salvaged: the file was rebuilt from a damaged one.
+        checked: the file is small enough to look for holes in it.
+    """
+    with outbox.database.transaction():
+        if outbox.meta("outbox") is None:
+            _first(outbox, place, ring)
+        else:
+            _again(outbox, place, ring, options, salvaged=salvaged)
+        if salvaged or (checked and outbox.meta("clean") != 1):
+            _bury_holes(outbox, LossReason.CORRUPT if salvaged else LossReason.HOLE)
+        outbox.set_meta(machine=place.machine_id, boot=place.boot_id, clean=0)
+
+
+def _first(outbox: Outbox, place: Place, ring: RingHead | None) -> None:
+    """A file without an identity: a new outbox, or a salvaged one whose name only this boot's ring still knows."""
+    ours = ring is not None and ring.boot == place.boot
+    outbox.set_meta(outbox=ring.outbox if ours and ring else new_id(), generation=0)
+    epochs = outbox.epochs()
+    outbox.mint(epochs[-1] if epochs else None, certain=False, journal_lsn=ring.committed if ours and ring else 0)
+
+
+def _again(outbox: Outbox, place: Place, ring: RingHead | None, options: OutboxOptions, *, salvaged: bool) -> None:
+    same_machine = outbox.meta("machine") == place.machine_id
+    same_boot = same_machine and outbox.meta("boot") == place.boot_id
+    ring_is_ours = ring is not None and ring.outbox == outbox.meta("outbox") and ring.boot == place.boot
+    epochs = outbox.epochs()
+    last = epochs[-1] if epochs else outbox.mint(None)
+    behind = ring.committed - last.journal_lsn if ring and ring_is_ours else 0
+    if not same_machine:
+        log.warning("another machine: this outbox was copied; a new epoch begins and what waits here is sent as it was")
+    elif outbox.meta("clean") != 1 and not (same_boot and ring_is_ours):
+        _note_power_cut(outbox, last, options)
+    if behind > 0:
+        log.error("the outbox is older than the journal: %d committed ticks are not in it; a new epoch begins", behind)
+        outbox.add_tombstone(Tombstone(last.epoch, last.next_seq, last.next_seq, LossReason.CORRUPT, behind))
+    if salvaged or not same_boot or behind > 0:
+        lsn = ring.committed if ring and ring_is_ours else last.journal_lsn
+        outbox.mint(last, certain=not salvaged and behind <= 0, journal_lsn=max(lsn, last.journal_lsn))
+
+
+def _note_power_cut(outbox: Outbox, last: EpochRow, options: OutboxOptions) -> None:
+    """The ring is gone, and with it up to one commit interval: how much it held is an estimate."""
+    count = round(last.rate * options.commit_interval_s)
+    if count:
+        log.warning("power cut or lost journal: up to %.1f s, about %d readings", options.commit_interval_s, count)
+        outbox.add_tombstone(Tombstone(last.epoch, last.next_seq, last.next_seq, LossReason.POWER_CUT, count))
+
+
+def _bury_holes(outbox: Outbox, reason: LossReason) -> None:
+    """Seq numbers that were given, are not settled and are in no atom: say that they are gone."""
+    for row in outbox.epochs():
+        unsettled = outbox.unsettled(row)
+        if not unsettled:
+            continue
+        holes = unsettled - outbox.held(row)
+        for first, end in holes:
+            outbox.add_tombstone(Tombstone(row.epoch, first, end, reason, end - first))
+        if holes:
+            log.error("epoch %016x: %d readings are gone from the outbox (%s)", row.epoch, holes.count, reason.name)
+        outbox.settle(row.number, holes)

@@ -1,0 +1,217 @@
+"""The outbox' SQLite file: opening, checking, transactions, and the room that is held back for a full disk."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from edge_agent.errors import AgentError, OutboxCorrupt, OutboxFull, StateBusy, StateUnusable
+from edge_agent.outbox.options import KIB, OutboxOptions
+
+APPLICATION_ID = 0x54474F42  # "TGOB"
+VERSION = 1
+# A commit of 50 channels x 5 s (about 2.5 kB) writes 10.5 kB of WAL at 1024, 15.9 at 2048, 28.8 at 4096; a slow
+# gateway's commit (300 B) 6.3, 9.1 and 13.7. 512 would save a fifth more and cost overflow pages.
+PAGE_BYTES = 1024
+FRAME_BYTES = PAGE_BYTES + 24
+CACHE_KIB = 512
+BUSY_S = 10.0
+RESERVE_EXTRA = 256 * KIB  # beside the WAL's length: shared memory, a few new pages
+SUSPECT = "outbox.suspect"  # a damaged page was met at run time: check the whole file at the next start
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """A plain connection in autocommit mode, without any check."""
+    connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+    connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+    connection.execute("PRAGMA temp_store = MEMORY")
+    return connection
+
+
+def translated(error: sqlite3.Error, path: Path) -> AgentError:
+    """What SQLite's error asks of the caller."""
+    name = getattr(error, "sqlite_errorname", "") or ""
+    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+        return OutboxCorrupt(f"{path}: {error}")
+    if name in ("SQLITE_FULL", "SQLITE_IOERR_SHMSIZE"):
+        return OutboxFull(f"{path}: {error}. Try: df {path.parent}")
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return StateBusy(f"{path} was locked by another program for {BUSY_S:.0f} s. Try: fuser {path}")
+    return StateUnusable(f"{path}: {error} ({name}). Try: journalctl -k, or chown -R $(id -un) {path.parent}")
+
+
+class Database:
+    """The writer's connection. Not for two threads at once."""
+
+    def __init__(self, path: Path, options: OutboxOptions) -> None:
+        """Open the file, making it if it is missing.
+
+        Raises:
+            OutboxCorrupt: it is damaged or not an outbox.
+            OutboxFull: the disk has no room to open it.
+            StateUnusable: it cannot be read or written, or a newer version wrote it.
+        """
+        self.path = path
+        self._options = options
+        self._reserve = path.with_name("outbox.reserve")
+        self.release_reserve()  # opening takes 32 KiB of shared memory, on a full disk too
+        try:
+            self.connection = connect(path)
+            try:
+                self._prepare()
+            except BaseException:
+                self.connection.close()
+                raise
+        except sqlite3.Error as error:
+            raise translated(error, path) from error
+        self._grow_wal()
+        self.hold_reserve()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """One fsynced transaction; nothing of it stays when the block raises.
+
+        Raises:
+            OutboxFull, OutboxCorrupt, StateUnusable, StateBusy: see `translated`.
+        """
+        try:
+            self.connection.execute("BEGIN IMMEDIATE")
+            yield self.connection
+            self.connection.execute("COMMIT")
+        except BaseException as error:
+            if self.connection.in_transaction:
+                self.connection.execute("ROLLBACK")
+            if isinstance(error, sqlite3.Error):
+                raise self._noted(translated(error, self.path)) from error
+            raise
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk: database, WAL, reserve."""
+        return sum(_size(path) for path in (self.path, self._wal, self._reserve))
+
+    def used(self) -> int:
+        """Bytes in use: pages that are not free, WAL, reserve."""
+        return self._pragma("page_count") * PAGE_BYTES - self.free_bytes() + _size(self._wal) + _size(self._reserve)
+
+    def free_bytes(self) -> int:
+        """What can be written without the file growing."""
+        return self._pragma("freelist_count") * PAGE_BYTES
+
+    def hold_reserve(self) -> bool:
+        """Set room aside that other files cannot take: what a checkpoint needs to empty the WAL on a full disk.
+
+        While it is held the database may grow; False when the disk has no room for it.
+        """
+        if self._reserve.exists():
+            return True
+        try:
+            descriptor = os.open(self._reserve, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                os.posix_fallocate(descriptor, 0, self._options.wal_bytes + RESERVE_EXTRA)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            self._reserve.unlink(missing_ok=True)
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                return False
+            raise StateUnusable(f"{self._reserve}: {error.strerror}") from error
+        return True
+
+    def release_reserve(self) -> None:
+        """Give the room back, for the database's own use."""
+        try:
+            self._reserve.unlink(missing_ok=True)
+        except OSError as error:
+            raise StateUnusable(f"{self._reserve}: {error.strerror}. Try: ls -l {self._reserve.parent}") from error
+
+    def empty_wal(self) -> None:
+        """Copy the WAL into the database, so that it is written from its start again."""
+        try:
+            self.connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        except sqlite3.Error as error:
+            raise self._noted(translated(error, self.path)) from error
+
+    def close(self) -> None:
+        """Close the file; the room of its WAL stays taken, so that a full disk cannot keep the next start from it."""
+        self.connection.close()
+        self._grow_wal()
+        self.hold_reserve()
+
+    @property
+    def _wal(self) -> Path:
+        return self.path.with_name(self.path.name + "-wal")
+
+    def _pragma(self, name: str) -> int:
+        return int(self.connection.execute(f"PRAGMA {name}").fetchone()[0])
+
+    def _noted(self, error: AgentError) -> AgentError:
+        if isinstance(error, OutboxCorrupt):
+            self.path.with_name(SUSPECT).touch()
+        return error
+
+    def _grow_wal(self) -> None:
+        """Give the WAL its length, so that acks need no new room. Zeros are no frame: SQLite starts it afresh.
+
+        On a full disk it stays as it is; the reserve stands in.
+        """
+        if _size(self._wal) >= self._options.wal_bytes:
+            return
+        try:
+            descriptor = os.open(self._wal, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                os.posix_fallocate(descriptor, 0, self._options.wal_bytes)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise StateUnusable(f"{self._wal}: {error.strerror}. Try: ls -l {self._wal.parent}") from error
+
+    def _prepare(self) -> None:
+        """Check what is there, bring the schema up to date, set how it is written."""
+        execute = self.connection.execute
+        execute("PRAGMA cell_size_check = ON")
+        version, application = self._pragma("user_version"), self._pragma("application_id")
+        empty = execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
+        if not empty and application != APPLICATION_ID:
+            raise OutboxCorrupt(f"{self.path}: application id {application:#x}, expected {APPLICATION_ID:#x}")
+        if version > VERSION:
+            raise StateUnusable(
+                f"{self.path}: schema version {version}, this agent knows {VERSION}. "
+                "Try: install the newer edge-agent again"
+            )
+        if empty:
+            execute(f"PRAGMA page_size = {PAGE_BYTES}")
+        self._check_whole()
+        execute("PRAGMA journal_mode = WAL")
+        execute("PRAGMA synchronous = FULL")
+        execute(f"PRAGMA wal_autocheckpoint = {self._options.wal_bytes // 2 // FRAME_BYTES}")
+        if version < VERSION:
+            from edge_agent.outbox.schema import migrate
+
+            execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            migrate(self.connection, VERSION)
+
+    def _check_whole(self) -> None:
+        """Every page, if the file is small or damage was met; about 20 ms per MB of warm file, card speed when cold.
+
+        A larger file is believed until a damaged page is met: that leaves the mark which asks for this check.
+        """
+        suspect = self.path.with_name(SUSPECT)
+        if _size(self.path) > self._options.check_bytes_max and not suspect.exists():
+            return
+        found = [row[0] for row in self.connection.execute("PRAGMA quick_check(1)")]
+        if found != ["ok"]:
+            raise OutboxCorrupt(f"{self.path}: {found[0]}")
+        suspect.unlink(missing_ok=True)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0

@@ -1,0 +1,49 @@
+"""One agent per state directory: an advisory lock that the kernel drops with the process."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+from edge_agent.errors import StateBusy, StateUnusable
+
+
+class StateLock:
+    """Held from construction to `release`."""
+
+    def __init__(self, directory: Path) -> None:
+        """Make the directory if need be and lock it.
+
+        Raises:
+            StateBusy: another process has it; the message names its pid.
+            StateUnusable: the directory cannot be made or written.
+        """
+        path = directory / "lock"
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise unusable(directory, error) from error
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.read(self._descriptor, 32).decode("ascii", "replace").strip() or "unknown"
+            os.close(self._descriptor)
+            raise StateBusy(
+                f"{directory} is in use by process {holder}. Try: systemctl stop edge-agent, or another state directory"
+            ) from error
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
+
+    def release(self) -> None:
+        """Let another process have the directory."""
+        os.close(self._descriptor)
+
+
+def unusable(directory: Path, error: OSError) -> StateUnusable:
+    """A directory that cannot be used, and what helps."""
+    return StateUnusable(
+        f"{directory}: {error.strerror or error}. Try: install -d -o $(id -un) {directory}, "
+        f"or chown -R $(id -un) {directory}"
+    )

@@ -1,0 +1,338 @@
+"""The outbox' tables and their rules. `docs/formats/outbox.md` explains them; `recorder` says when each is used.
+
+Every Seq below an epoch's `next_seq` is either in an atom here or settled: acknowledged, or given up in a tombstone.
+The settled ranges are kept as `low` (all below it) and a few rows above it.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterable, Iterator
+from dataclasses import astuple, dataclass
+
+from edge_agent.outbox.database import Database
+from edge_agent.outbox.keys import NUMBER_MAX, first_of, key, number_of
+from wire.clock import Anchor
+from wire.ranges import SEQ_MAX, Range, RangeSet
+from wire.reading import LossReason, Priority, Tombstone
+from wire.series import SeriesDef, SeriesSet, StampUnit, ValueType
+
+ASIDE_MAX = 100  # refused atoms kept for people to look at
+
+
+@dataclass(frozen=True, slots=True)
+class EpochRow:
+    """One boot of this outbox, in the table's column order. `low`: all Seq below are settled. `rate`: cells per s."""
+
+    number: int
+    epoch: int
+    predecessor: int
+    predecessor_next_seq: int | None
+    next_seq: int
+    low: int
+    journal_lsn: int
+    atoms: int
+    cells: int
+    bytes: int
+    rate: float
+    anchor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewAtom:
+    """An atom that is to be stored; `span` is its first and last stamp in microseconds."""
+
+    priority: Priority
+    first: int
+    count: int
+    span: Range
+    data: bytes
+
+    @property
+    def end(self) -> int:
+        """One past its last Seq."""
+        return self.first + self.count
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """What went."""
+
+    ranges: RangeSet
+    atoms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What waits, over all epochs."""
+
+    atoms: int
+    cells: int
+    bytes: int
+
+
+class Outbox:
+    """The writer's half. Every method that changes something is to be called inside `database.transaction()`."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self._execute = database.connection.execute
+
+    # meta and state
+
+    def meta(self, name: str) -> int | str | None:
+        """A fact about the whole outbox."""
+        row = self._execute("SELECT value FROM meta WHERE key = ?", (name,)).fetchone()
+        return None if row is None else row[0]
+
+    def set_meta(self, **facts: int | str) -> None:
+        """Write facts."""
+        self.database.connection.executemany("REPLACE INTO meta VALUES (?, ?)", facts.items())
+
+    def state(self, name: str) -> bytes | None:
+        """What a part of the agent left with `set_state`."""
+        row = self._execute("SELECT value FROM state WHERE key = ?", (name,)).fetchone()
+        return None if row is None else row[0]
+
+    def set_state(self, name: str, value: bytes) -> None:
+        """Keep bytes for a part of the agent, in the transaction that stores the readings they were made from."""
+        self._execute(
+            "INSERT INTO state VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = ?2 WHERE value <> ?2",
+            (name, value),
+        )
+
+    # epochs
+
+    def epochs(self) -> list[EpochRow]:
+        """Oldest first."""
+        return [EpochRow(*row) for row in self._execute("SELECT * FROM epochs ORDER BY number")]
+
+    def current(self) -> EpochRow:
+        """The last one."""
+        row = self._execute("SELECT * FROM epochs ORDER BY number DESC LIMIT 1").fetchone()
+        return EpochRow(*row)
+
+    def mint(self, predecessor: EpochRow | None, *, certain: bool = True, journal_lsn: int = 0) -> EpochRow:
+        """A new epoch with a fresh random id. `certain`: the predecessor's `next_seq` is known to be its last."""
+        number = 1 if predecessor is None else predecessor.number + 1
+        assert number <= NUMBER_MAX, f"epoch number {number}, over {NUMBER_MAX}"
+        known = predecessor.next_seq if predecessor is not None and certain else None
+        before = 0 if predecessor is None else predecessor.epoch
+        rate = 0.0 if predecessor is None else predecessor.rate  # the best guess until the first commit
+        row = EpochRow(number, new_id(), before, known, 0, 0, journal_lsn, 0, 0, 0, rate, None)
+        self.put_epoch(row)
+        return row
+
+    def put_epoch(self, row: EpochRow) -> None:
+        """Write a whole row."""
+        self._execute("REPLACE INTO epochs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", astuple(row))
+
+    def advance(self, row: EpochRow, next_seq: int, journal_lsn: int, rate: float, anchor: Anchor | None) -> None:
+        """Where the current epoch stands after a commit."""
+        self._execute(
+            "UPDATE epochs SET next_seq = ?, journal_lsn = ?, rate = ?, anchor = coalesce(?, anchor) WHERE number = ?",
+            (next_seq, journal_lsn, rate, None if anchor is None else anchor_text(anchor), row.number),
+        )
+
+    def reach(self, number: int, end: int, low: int | None) -> None:
+        """After salvage: numbers up to `end` were given; `low` where the row that knew it is lost."""
+        self._execute(
+            "UPDATE epochs SET next_seq = max(next_seq, ?), low = coalesce(?, low) WHERE number = ?", (end, low, number)
+        )
+
+    def totals(self) -> Totals:
+        """Sums over the epochs' rows."""
+        return Totals(*self._execute("SELECT sum(atoms), sum(cells), sum(bytes) FROM epochs").fetchone())
+
+    # atoms
+
+    def add_atom(self, row: EpochRow, atom: NewAtom) -> None:
+        """Store one, and count it."""
+        self._execute(
+            "INSERT INTO atoms VALUES (?, ?, ?, ?, ?, ?)",
+            (key(row.number, atom.priority, atom.first), row.epoch, atom.count, *atom.span, atom.data),
+        )
+        self._count(row.number, 1, atom.count, len(atom.data))
+
+    def remove(self, number: int, ranges: Iterable[Range], limit: int = SEQ_MAX) -> Removed:
+        """Delete up to `limit` atoms that lie wholly in `ranges`, and settle them."""
+        gone = RangeSet()
+        atoms = 0
+        for first, end in ranges:
+            for priority in Priority:
+                low, high = key(number, priority, first), key(number, priority, end)
+                rows = self._execute(
+                    "SELECT id, count, length(data) FROM atoms WHERE id >= ? AND id < ? AND id + count <= ? "
+                    "ORDER BY id LIMIT ?",
+                    (low, high, high, limit - atoms),
+                ).fetchall()
+                if rows:
+                    self._execute("DELETE FROM atoms WHERE id BETWEEN ? AND ?", (rows[0][0], rows[-1][0]))
+                    self._count(number, -len(rows), -sum(row[1] for row in rows), -sum(row[2] for row in rows))
+                    gone.update((first_of(row[0]), first_of(row[0]) + row[1]) for row in rows)
+                    atoms += len(rows)
+        self.settle(number, gone)
+        return Removed(gone, atoms)
+
+    def settle(self, number: int, ranges: Iterable[Range]) -> None:
+        """These Seq numbers need nothing more of this outbox."""
+        for first, end in ranges:
+            self._settle(number, first, end)
+
+    def unsettled(self, row: EpochRow) -> RangeSet:
+        """What this epoch still answers for."""
+        ranges = RangeSet([(row.low, row.next_seq)] if row.low < row.next_seq else [])
+        for first, end in self._execute("SELECT first, end FROM settled WHERE number = ?", (row.number,)):
+            ranges.discard(first, end)
+        return ranges
+
+    def held(self, row: EpochRow) -> RangeSet:
+        """What its atoms hold: reads every atom's key, so for starts only."""
+        held = RangeSet()
+        for priority in Priority:
+            held.update(
+                (first_of(atom_id), first_of(atom_id) + count)
+                for atom_id, count in self._execute(
+                    "SELECT id, count FROM atoms WHERE id >= ? AND id < ? ORDER BY id",
+                    (key(row.number, priority, 0), key(row.number, priority + 1, 0)),
+                )
+            )
+        return held
+
+    def oldest(self) -> tuple[int, int] | None:
+        """Epoch number and first stamp (microseconds) of the oldest atom."""
+        for (number,) in self._execute("SELECT number FROM epochs WHERE atoms > 0 ORDER BY number LIMIT 1").fetchall():
+            firsts = [
+                self._execute(
+                    "SELECT span_first_us FROM atoms WHERE id >= ? AND id < ? ORDER BY id LIMIT 1",
+                    (key(number, priority, 0), key(number, priority + 1, 0)),
+                ).fetchone()
+                for priority in Priority
+            ]
+            return number, min((row[0] for row in firsts if row is not None), default=0)
+        return None
+
+    def candidates(self, priority: Priority) -> Iterator[tuple[int, int, int, int, int]]:
+        """Atoms of a class, oldest first: id, epoch, count, span."""
+        for row in self.epochs():
+            yield from self._execute(
+                "SELECT id, epoch, count, span_first_us, span_last_us FROM atoms WHERE id >= ? AND id < ? ORDER BY id",
+                (key(row.number, priority, 0), key(row.number, priority + 1, 0)),
+            )
+
+    def atoms_from(self, row: EpochRow, first: int) -> list[NewAtom]:
+        """Atoms of an epoch that begin at `first` or later, in Seq order."""
+        atoms = [
+            NewAtom(priority, first_of(atom_id), count, (span_first, span_last), data)
+            for priority in Priority
+            for atom_id, count, span_first, span_last, data in self._execute(
+                "SELECT id, count, span_first_us, span_last_us, data FROM atoms WHERE id >= ? AND id < ?",
+                (key(row.number, priority, first), key(row.number, priority + 1, 0)),
+            )
+        ]
+        return sorted(atoms, key=lambda atom: atom.first)
+
+    def set_aside(self, atom_id: int, reason: str) -> None:
+        """Keep a refused atom's bytes for people, take it off the queue, leave a tombstone."""
+        row = self._execute(
+            "SELECT epoch, count, span_first_us, span_last_us, data FROM atoms WHERE id = ?", (atom_id,)
+        ).fetchone()
+        if row is None:
+            return
+        epoch, count, span_first, span_last, data = row
+        first = first_of(atom_id)
+        self._execute(
+            "INSERT INTO aside (epoch, first, count, reason, data) VALUES (?, ?, ?, ?, ?)",
+            (epoch, first, count, reason, data),
+        )
+        self._execute("DELETE FROM aside WHERE id <= (SELECT max(id) FROM aside) - ?", (ASIDE_MAX,))
+        self.remove(number_of(atom_id), [(first, first + count)])
+        self.add_tombstone(Tombstone(epoch, first, first + count, LossReason.CORRUPT, count, span_first, span_last))
+
+    # what is gone
+
+    def add_tombstone(self, stone: Tombstone) -> None:
+        """Record a loss and count it. The same key again adds to its count."""
+        self._execute(
+            "INSERT INTO tombstones (epoch, first, end, reason, count, span_first_us, span_last_us) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count",
+            (stone.epoch, stone.first, stone.end, int(stone.reason), stone.count, stone.span_first_us,
+             stone.span_last_us),
+        )  # fmt: skip
+        self._execute(
+            "INSERT INTO losses VALUES (?1, ?2) ON CONFLICT (reason) DO UPDATE SET count = count + ?2",
+            (int(stone.reason), stone.count),
+        )
+
+    def forget_tombstones(self, keys: Iterable[tuple[int, int, int, int]]) -> None:
+        """The cloud has them."""
+        self.database.connection.executemany(
+            "DELETE FROM tombstones WHERE epoch = ? AND first = ? AND end = ? AND reason = ?", keys
+        )
+
+    def losses(self) -> dict[LossReason, int]:
+        """Cells lost since the outbox was made, by reason."""
+        return {LossReason(reason): count for reason, count in self._execute("SELECT reason, count FROM losses")}
+
+    # series
+
+    def put_series_set(self, series_set: SeriesSet) -> None:
+        """Keep a definition; it is never taken away."""
+        self._execute("INSERT OR IGNORE INTO series_sets VALUES (?, ?)", (series_set.id, set_text(series_set)))
+
+    def series_sets(self) -> dict[int, SeriesSet]:
+        """Every definition, by content hash."""
+        return {row[0]: set_of(row[1]) for row in self._execute("SELECT id, definition FROM series_sets")}
+
+    def _count(self, number: int, atoms: int, cells: int, size: int) -> None:
+        self._execute(
+            "UPDATE epochs SET atoms = atoms + ?, cells = cells + ?, bytes = bytes + ? WHERE number = ?",
+            (atoms, cells, size, number),
+        )
+
+    def _settle(self, number: int, first: int, end: int) -> None:
+        """One range, joined with the rows it touches and with what lies below `low`."""
+        touching = self._execute(
+            "SELECT first, end FROM settled WHERE number = ?1 AND first <= ?3 AND end >= ?2 AND first >= coalesce("
+            "(SELECT max(first) FROM settled WHERE number = ?1 AND first <= ?2), 0) ORDER BY first",
+            (number, first, end),
+        ).fetchall()
+        if touching:
+            first, end = min(first, touching[0][0]), max(end, touching[-1][1])
+            self._execute("DELETE FROM settled WHERE number = ? AND first BETWEEN ? AND ?", (number, first, end))
+        raised = self._execute(
+            "UPDATE epochs SET low = max(low, ?) WHERE number = ? AND low >= ?", (end, number, first)
+        )
+        if not raised.rowcount:
+            self._execute("INSERT INTO settled VALUES (?, ?, ?)", (number, first, end))
+
+
+def new_id() -> int:
+    """63 random bits, never 0: SQLite's integers are signed, and 0 means none."""
+    return secrets.randbelow(SEQ_MAX) + 1
+
+
+def anchor_text(anchor: Anchor) -> str:
+    """For the epochs' row."""
+    return json.dumps([anchor.boottime_us, anchor.wall_us, anchor.synchronised, anchor.uncertainty_us])
+
+
+def anchor_of(text: str | None) -> Anchor | None:
+    """Inverse of `anchor_text`."""
+    return None if text is None else Anchor(*json.loads(text))
+
+
+def set_text(series_set: SeriesSet) -> str:
+    """A definition as JSON; each series as it is hashed."""
+    series = [json.loads(definition.canonical) for definition in series_set.series]
+    return json.dumps({"stamp_unit": int(series_set.stamp_unit), "series": series}, separators=(",", ":"))
+
+
+def set_of(text: str) -> SeriesSet:
+    """Inverse of `set_text`."""
+    parts = json.loads(text)
+    series = (
+        SeriesDef(**{**definition, "value_type": ValueType(definition["value_type"])}) for definition in parts["series"]
+    )
+    return SeriesSet(tuple(series), StampUnit(parts["stamp_unit"]))

@@ -1,0 +1,408 @@
+"""The gateway's memory: `take` puts ticks into the journal, `commit` makes atoms of them in the outbox.
+
+Three sides use it at once: bus threads call `take`, one writer thread calls `commit` when `due`, the sync side has a
+`view`. Nothing here starts a thread or waits for the time.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from threading import Lock, RLock
+
+from edge_agent.errors import AgentError, JournalFull, OutboxFull
+from edge_agent.outbox.anchor import AnchorKeeper
+from edge_agent.outbox.batch import Batch, Written, write
+from edge_agent.outbox.encoder import Encoder
+from edge_agent.outbox.journal import Mark
+from edge_agent.outbox.lock import StateLock
+from edge_agent.outbox.opening import Opened, open_outbox
+from edge_agent.outbox.options import OutboxOptions
+from edge_agent.outbox.outbox import anchor_of
+from edge_agent.outbox.record import Layout
+from edge_agent.outbox.renumber import begin_epoch
+from edge_agent.outbox.requests import Requests
+from edge_agent.outbox.stats import CommitReport, OutboxStats
+from edge_agent.outbox.view import RecorderView
+from wire.clock import NS_PER_S, US_PER_S, Clock
+from wire.ranges import RangeSet
+from wire.reading import LossReason, Priority, Tick, Tombstone
+from wire.series import SeriesSet
+
+log = logging.getLogger(__name__)
+
+EARLY_FILL = 0.5  # of the ring: commit before the interval is over
+RATE_WEIGHT = 0.2  # of the newest interval in the rate of readings
+
+
+class Recorder:
+    """See the module. Made by `open`."""
+
+    def __init__(self, opened: Opened, lock: StateLock, clock: Clock, options: OutboxOptions) -> None:
+        self._lock = lock
+        self._clock = clock
+        self._options = options
+        self._outbox = opened.outbox
+        self._journal = opened.journal
+        self._row = opened.outbox.current()
+        self._opened_at = self._row.next_seq
+        self._totals = opened.outbox.totals()
+        self._losses = opened.outbox.losses()
+        self._oldest = opened.outbox.oldest()
+        self._anchors = AnchorKeeper(clock, anchor_of(self._row.anchor))
+        self._sets = opened.outbox.series_sets()
+        self._layouts: dict[int, Layout] = {}
+        self._priorities: dict[int, Priority] = {}
+        self._requests = Requests()
+        self._views: list[RecorderView] = []
+        self._taking = Lock()  # the journal's head and tail
+        self._writing = RLock()  # the database; taken before `_taking`, never after it
+        self._alarm = False
+        self._full = False
+        self._losing = False
+        now = clock.boottime_ns()
+        self._last_commit = self._last_try = now
+        self._commits = self._commits_failed = self._committed_cells = self._committed_bytes = 0
+        self.wake: Callable[[], None] | None = None  # called from `take` when a commit should not wait for its time
+
+    @classmethod
+    def open(  # noqa: PLR0917 - wired once, in order
+        cls,
+        state_dir: Path,
+        runtime_dir: Path,
+        clock: Clock,
+        boot_id: str,
+        machine_id: str,
+        options: OutboxOptions | None = None,
+    ) -> Recorder:
+        """Lock the state directory, bring outbox and journal to where they stopped, mint an epoch if need be.
+
+        What a killed process left in the journal is committed with the first commit.
+
+        Raises:
+            StateBusy: another agent has the directory.
+            StateUnusable: a directory or file cannot be made, read or written.
+            OutboxFull: not even the opening has room on the disk.
+        """
+        options = options or OutboxOptions()
+        lock = StateLock(state_dir)
+        try:
+            opened = open_outbox(state_dir, runtime_dir, boot_id, machine_id, options)
+            return cls(opened, lock, clock, options)
+        except BaseException:
+            lock.release()
+            raise
+
+    @property
+    def epoch(self) -> int:
+        """The current epoch's id."""
+        return self._row.epoch
+
+    @property
+    def outbox_id(self) -> int:
+        """Whose records the journal holds."""
+        return int(self._outbox.meta("outbox") or 0)
+
+    def register(self, series_set: SeriesSet, priority: Priority = Priority.NORMAL) -> None:
+        """Make a set known before its first tick; its definition is durable on return."""
+        with self._writing:
+            if series_set.id not in self._sets:
+                with self._outbox.database.transaction():
+                    self._outbox.put_series_set(series_set)
+                self._sets = {**self._sets, series_set.id: series_set}
+        with self._taking:
+            self._layouts[series_set.id] = Layout(series_set)
+            self._priorities[series_set.id] = priority
+
+    def take(self, ticks: Sequence[Tick]) -> None:
+        """Hold ticks; on return they survive the death of the process. For any thread.
+
+        A full ring commits first; when that finds no room, the ticks are counted as lost (JOURNAL_FULL).
+
+        Raises:
+            ValueError: a tick does not fit its set, or the set is not registered; those before it are held.
+        """
+        with self._taking:
+            rest = self._append(ticks)
+        if rest:
+            rest = self._append_after_commit(rest)
+        if rest:
+            self._lose(rest)
+        elif self._losing and not self._full:
+            self._losing = False
+            log.warning("the journal has room again")
+        if self.wake is not None and (self._alarm or self._journal.fill > EARLY_FILL):
+            self.wake()
+
+    def alarm(self) -> None:
+        """Commit what is open at once (at most once per alarm interval), as atoms of the alarm class."""
+        self._alarm = True
+        if self.wake is not None:
+            self.wake()
+
+    def due(self, now_ns: int) -> bool:
+        """Is it time to commit, at boottime `now_ns`?"""
+        return self.due_in_s(now_ns) <= 0
+
+    def due_in_s(self, now_ns: int) -> float:
+        """Seconds until the next commit; the interval when nothing waits. Earlier if `wake` is called."""
+        interval, alarm = self._options.commit_interval_s, self._options.alarm_interval_s
+        waiting = self._journal.ticks or self._requests or self._journal.lost[0]
+        if not waiting and not self._alarm:
+            return interval
+        early = self._alarm or self._journal.fill > EARLY_FILL
+        at = self._last_commit + round((alarm if early else interval) * NS_PER_S)
+        return (max(at, self._last_try + round(alarm * NS_PER_S)) - now_ns) / NS_PER_S
+
+    def commit(self, state: Mapping[str, bytes] | None = None) -> CommitReport | None:
+        """Make atoms of everything journalled, in one fsynced transaction with what the cloud acknowledged.
+
+        Args:
+            state: bytes that belong to these readings (a detector's), kept under their names.
+
+        Returns None when there was nothing to write.
+
+        Raises:
+            OutboxFull: no room; the journal keeps the readings. Acks and deletes were committed if they could be.
+            OutboxCorrupt: a damaged page was met; `abandon` and open again, which salvages.
+            StateUnusable: the disk fails or is read-only.
+        """
+        with self._writing:
+            self._last_try = self._clock.boottime_ns()
+            batch, mark, lost, raised = self._gather(state or {})
+            if batch is None:
+                return None
+            try:
+                written, readings = self._write(batch)
+            except AgentError:
+                self._alarm |= raised
+                self._commits_failed += 1
+                raise
+            report = self._committed(batch, written, mark if readings else None, lost)
+            if not readings:
+                self._alarm |= raised
+                self._commits_failed += 1
+                raise OutboxFull(
+                    f"{self._outbox.database.path}: no room for {batch.room} bytes; the journal keeps the readings "
+                    f"({self._journal.fill:.0%} full). Try: df {self._outbox.database.path.parent}"
+                )
+            return report
+
+    def state(self, name: str) -> bytes | None:
+        """What the last commit kept under this name."""
+        with self._writing:
+            return self._outbox.state(name)
+
+    def view(self) -> RecorderView:
+        """The outbox for the sync side. The recorder closes it."""
+        view = RecorderView(
+            self._outbox.database.path,
+            self._requests,
+            lambda: tuple(self._layouts),
+            self._adopt_generation,
+            self._begin_epoch,
+        )
+        self._views.append(view)
+        return view
+
+    def stats(self) -> OutboxStats:
+        """For `status`; from any thread, without waiting for a commit."""
+        now = self._clock.boottime_ns()
+        row, totals, oldest, options = self._row, self._totals, self._oldest, self._options
+        age = None
+        if oldest is not None:
+            age = now / NS_PER_S - (oldest[1] / US_PER_S if oldest[0] == row.number else 0.0)
+        return OutboxStats(
+            epoch=row.epoch,
+            next_seq=row.next_seq,
+            epochs=row.number,
+            atoms=totals.atoms,
+            cells=totals.cells,
+            bytes=totals.bytes,
+            oldest_age_s=age,
+            disk_bytes=self._outbox.database.size,
+            disk_bytes_max=options.bytes_max,
+            disk_full=self._full,
+            journal_ticks=self._journal.ticks,
+            journal_fill=self._journal.fill,
+            commit_interval_s=options.commit_interval_s,
+            power_cut_window_s=options.commit_interval_s,
+            commits=self._commits,
+            commits_failed=self._commits_failed,
+            committed_cells=self._committed_cells,
+            committed_bytes=self._committed_bytes,
+            last_commit_age_s=(now - self._last_commit) / NS_PER_S if self._commits else None,
+            losses=dict(self._losses),
+        )
+
+    def close(self) -> None:
+        """Commit, mark the outbox clean, let go of everything.
+
+        Raises:
+            AgentError: the last commit failed; everything is let go all the same, and the journal keeps the readings.
+        """
+        try:
+            with self._writing:
+                self.commit()
+                with self._outbox.database.transaction():
+                    self._outbox.set_meta(clean=1)
+        finally:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Let go without a commit, as a killed process does: the next `open` finds the readings in the journal."""
+        for view in self._views:
+            view.close()
+        self._outbox.database.close()
+        self._journal.close()
+        self._lock.release()
+
+    def _append(self, ticks: Sequence[Tick]) -> Sequence[Tick]:
+        """Append what fits; returns the rest. Under `_taking`."""
+        anchor = self._anchors.anchor()
+        for at, tick in enumerate(ticks):
+            layout = self._layouts.get(tick.set_id)
+            if layout is None:
+                raise ValueError(f"series set {tick.set_id:016x} is not registered")
+            try:
+                self._journal.append(layout, tick, anchor)
+            except JournalFull:
+                return ticks[at:]
+            if self._priorities[tick.set_id] is Priority.ALARM:
+                self._alarm = True
+        return ()
+
+    def _append_after_commit(self, ticks: Sequence[Tick]) -> Sequence[Tick]:
+        try:
+            self.commit()
+        except AgentError as error:
+            if not self._losing:
+                log.error("the journal is full and cannot be committed, readings are being lost: %s", error)
+                self._losing = True
+        with self._taking:
+            return self._append(ticks)
+
+    def _lose(self, ticks: Sequence[Tick]) -> None:
+        stamps = [tick.stamp * self._sets[tick.set_id].stamp_unit.us for tick in ticks]
+        with self._taking:
+            self._journal.lose(sum(tick.cells for tick in ticks), min(stamps), max(stamps))
+
+    def _gather(self, state: Mapping[str, bytes]) -> tuple[Batch | None, Mark, int, bool]:
+        """What there is to write, up to which mark, how many lost cells it tells of, and whether an alarm asked."""
+        row = self._row
+        with self._taking:
+            mark, lost = self._journal.mark, self._journal.lost
+            raised, self._alarm = self._alarm, False
+        asked = self._requests.look()
+        if mark.lsn == row.journal_lsn and not asked and not lost[0] and not state:
+            return None, mark, 0, raised
+        encoder = Encoder(self._sets, self._priorities, row.next_seq, raised=raised)
+        for entry in self._journal.read(mark):
+            encoder.add(entry)
+        encoder.finish()
+        stones = []
+        missing = mark.lsn - row.journal_lsn - encoder.ticks
+        if missing > 0:
+            count = missing * max(1, encoder.cells // max(1, encoder.ticks))
+            stones.append(Tombstone(row.epoch, encoder.next_seq, encoder.next_seq, LossReason.CORRUPT, count))
+        if lost[0]:
+            at = encoder.next_seq
+            stones.append(Tombstone(row.epoch, at, at, LossReason.JOURNAL_FULL, *lost))
+        batch = Batch(
+            row=row,
+            asked=asked,
+            next_seq=encoder.next_seq,
+            journal_lsn=mark.lsn,
+            rate=self._rate(encoder.cells),
+            anchor=encoder.anchor,
+            atoms=tuple(encoder.atoms),
+            tombstones=tuple(stones),
+            state=state,
+            lent=self._requests.lent(),
+        )
+        return batch, mark, lost[0], raised
+
+    def _rate(self, cells: int) -> float:
+        """Cells per second, smoothed: what a power cut's estimate is made of."""
+        seconds = (self._clock.boottime_ns() - self._last_commit) / NS_PER_S
+        if seconds < self._options.alarm_interval_s / 2:
+            return self._row.rate
+        newest = cells / seconds
+        return newest if self._row.rate == 0 else self._row.rate * (1 - RATE_WEIGHT) + newest * RATE_WEIGHT
+
+    def _write(self, batch: Batch) -> tuple[Written, bool]:
+        """Write the batch; on a full disk its acks alone, then its readings if those made room for them.
+
+        Returns what was written and whether the readings are among it.
+        """
+        database, bytes_max = self._outbox.database, self._options.bytes_max
+        if database.hold_reserve() or batch.room <= database.free_bytes():
+            try:
+                return write(self._outbox, batch, bytes_max), True
+            except OutboxFull:
+                if not batch.atoms:
+                    raise
+        database.release_reserve()
+        database.empty_wal()
+        written = write(self._outbox, batch.acks_only(), bytes_max)
+        if batch.room <= database.free_bytes():
+            rest = write(self._outbox, batch.readings_only(), bytes_max)
+            return replace(written, evicted=rest.evicted), True
+        return written, False
+
+    def _committed(self, batch: Batch, written: Written, mark: Mark | None, lost: int) -> CommitReport:
+        """The transaction is on the disk: free the ring, forget what was asked, look at the new state."""
+        first, end = self._row.next_seq, self._row.next_seq
+        self._requests.done(batch.asked, written.gone)
+        if mark is not None:
+            with self._taking:
+                self._journal.committed(mark)
+                if lost:
+                    self._journal.forget_loss(lost)
+            end = batch.next_seq
+            self._last_commit = self._clock.boottime_ns()
+            self._committed_cells += end - first
+            self._committed_bytes += sum(len(atom.data) for atom in batch.atoms)
+        if self._full != (mark is None):
+            self._full = mark is None
+            (log.error if self._full else log.warning)(
+                "the disk is full: readings stay in the journal" if self._full else "the disk has room again"
+            )
+        self._commits += 1
+        self._refresh()
+        return CommitReport(
+            epoch=self._row.epoch,
+            first=first,
+            end=end,
+            atoms=len(batch.atoms) if mark is not None else 0,
+            bytes=sum(len(atom.data) for atom in batch.atoms) if mark is not None else 0,
+            settled=written.settled,
+            evicted=written.evicted,
+            journal_lsn=self._row.journal_lsn,
+        )
+
+    def _refresh(self) -> None:
+        self._row = self._outbox.current()
+        self._totals = self._outbox.totals()
+        self._losses = self._outbox.losses()
+        self._oldest = self._outbox.oldest()
+
+    def _adopt_generation(self, generation: int, gone: list[tuple[int, RangeSet]]) -> None:
+        """Told again after a crash, the tombstones have the same keys."""
+        with self._writing:
+            with self._outbox.database.transaction():
+                for epoch, ranges in gone:
+                    for first, end in ranges:
+                        self._outbox.add_tombstone(Tombstone(epoch, first, end, LossReason.CLOUD_RESTORED, end - first))
+                self._outbox.set_meta(generation=generation)
+            self._refresh()
+
+    def _begin_epoch(self, covered: RangeSet) -> None:
+        with self._writing:
+            self.commit()  # what was acknowledged before counts under the old numbers
+            with self._outbox.database.transaction():
+                begin_epoch(self._outbox, self._opened_at, covered)
+            self._refresh()
+            self._opened_at = 0

@@ -1,0 +1,140 @@
+"""What can be read of a damaged outbox goes into a fresh one; the damaged file is kept beside it.
+
+Small tables are read by SQL as far as it gets. Atoms are found without SQL: their table pages are read one by one, and
+an atom is believed when its own CRC and its place agree with its key. A deleted atom found again is harmless: the cloud
+has it and says so.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from edge_agent.outbox.carve import Row, carve
+from edge_agent.outbox.database import SUSPECT, Database
+from edge_agent.outbox.keys import first_of, number_of, priority_of
+from edge_agent.outbox.options import OutboxOptions
+from edge_agent.outbox.outbox import EpochRow, NewAtom, Outbox
+from wire.codec import read_header
+from wire.errors import WireError
+from wire.ranges import RangeSet
+
+log = logging.getLogger(__name__)
+
+COPIED = ("meta", "series_sets", "settled", "tombstones", "losses", "aside", "state")
+
+
+def salvage(path: Path, options: OutboxOptions, cause: str) -> None:
+    """Replace the damaged outbox at `path`. A crash at any point is made good by `finish` or a new try."""
+    fresh = path.with_name(path.name + ".new")
+    for leftover in (fresh, fresh.with_name(fresh.name + "-wal"), fresh.with_name(fresh.name + "-shm")):
+        leftover.unlink(missing_ok=True)
+    database = Database(fresh, options)
+    outbox = Outbox(database)
+    source = sqlite3.connect(path)
+    try:
+        with database.transaction():
+            _copy_tables(source, database.connection)
+            kept = _copy_atoms(path, outbox, _epochs(source))
+    finally:
+        source.close()
+    database.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    database.connection.close()
+    fresh.with_name(fresh.name + "-wal").unlink(missing_ok=True)
+    os.replace(fresh, path.with_name(path.name + ".salvaged"))
+    finish(path)
+    log.error("%s: damaged (%s); %d atoms saved, the damaged file is kept as %s", path, cause, kept, _aside(path).name)
+
+
+def finish(path: Path) -> None:
+    """Put a complete salvaged file in the place of the damaged one, wherever a crash stopped that."""
+    salvaged = path.with_name(path.name + ".salvaged")
+    if not salvaged.exists():
+        return
+    aside = _aside(path)
+    if path.exists():
+        aside.with_name(aside.name + "-wal").unlink(missing_ok=True)
+        os.replace(path, aside)
+    wal = path.with_name(path.name + "-wal")
+    if wal.exists():
+        os.replace(wal, aside.with_name(aside.name + "-wal"))
+    path.with_name(path.name + "-shm").unlink(missing_ok=True)
+    path.with_name(SUSPECT).unlink(missing_ok=True)
+    os.replace(salvaged, path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _aside(path: Path) -> Path:
+    """Only the latest damaged file is kept: evidence for people, and bounded."""
+    return path.with_name(path.name + ".corrupt")
+
+
+def _copy_tables(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
+    """Rows of the small tables, each as far as it can be read."""
+    for table in COPIED:
+        for row in _rows(source, table):
+            marks = ", ".join("?" * len(row))
+            target.execute(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", row)  # noqa: S608 - our own names
+
+
+def _epochs(source: sqlite3.Connection) -> dict[int, EpochRow]:
+    """The epochs' rows with nothing counted yet."""
+    rows = (EpochRow(*row) for row in _rows(source, "epochs"))
+    return {row.number: replace(row, atoms=0, cells=0, bytes=0) for row in rows}
+
+
+def _rows(source: sqlite3.Connection, table: str) -> Iterator[tuple[Any, ...]]:
+    try:
+        yield from source.execute(f"SELECT * FROM {table}")  # noqa: S608 - our own names
+    except sqlite3.Error as error:
+        log.error("the damaged outbox: table %s cannot be read to its end (%s)", table, error)
+
+
+def _copy_atoms(path: Path, outbox: Outbox, epochs: dict[int, EpochRow]) -> int:
+    """Every atom that proves itself, into its epoch; an epoch whose row is lost is made from its atoms."""
+    for known in epochs.values():
+        outbox.put_epoch(known)
+    answered = {known.number: outbox.unsettled(known) for known in epochs.values()}
+    held: dict[int, RangeSet] = {}
+    kept = 0
+    for row in carve(path):
+        atom = _believed(row)
+        number = number_of(row.id)
+        if atom is None or held.setdefault(number, RangeSet()).overlaps(atom.first, atom.end):
+            continue
+        epoch = epochs.get(number)
+        if epoch is None:
+            epoch = epochs[number] = EpochRow(number, row.epoch, 0, None, 0, 0, 0, 0, 0, 0, 0.0, None)
+            outbox.put_epoch(epoch)
+        elif row.epoch != epoch.epoch or (
+            number in answered and atom.first < epoch.next_seq and not answered[number].overlaps(atom.first, atom.end)
+        ):
+            continue
+        held[number].add(atom.first, atom.end)
+        outbox.add_atom(epoch, atom)
+        kept += 1
+    for number, ranges in held.items():
+        outbox.reach(number, ranges.end, None if number in answered else next(iter(ranges))[0])
+    return kept
+
+
+def _believed(row: Row) -> NewAtom | None:
+    """The atom, if its bytes are whole and say the same as its key."""
+    try:
+        header = read_header(row.data)
+    except WireError:
+        return None
+    named = [(first_of(row.id), row.count, priority_of(row.id))]
+    if [(atom.first, atom.count, header.priority) for atom in header.atoms] != named:
+        return None
+    span = (row.span_first_us, row.span_last_us)
+    return NewAtom(header.priority, header.atoms[0].first, row.count, span, row.data)

@@ -1,0 +1,61 @@
+"""The outbox file's tables, as migrations. `docs/formats/outbox.md` explains every column.
+
+sqlite-utils costs 15 MB of RAM, so this module is imported only when a file must be made or brought up to date.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from sqlite_utils import Database
+from sqlite_utils.migrations import Migrations
+
+migrations = Migrations("outbox")
+
+
+@migrations()
+def tables(db: Database) -> None:
+    """Version 1."""
+    for statement in (
+        "CREATE TABLE meta (key TEXT PRIMARY KEY, value ANY) STRICT, WITHOUT ROWID",
+        """CREATE TABLE epochs (
+            number INTEGER PRIMARY KEY, epoch INTEGER NOT NULL,
+            predecessor INTEGER NOT NULL, predecessor_next_seq INTEGER,
+            next_seq INTEGER NOT NULL, low INTEGER NOT NULL, journal_lsn INTEGER NOT NULL,
+            atoms INTEGER NOT NULL, cells INTEGER NOT NULL, bytes INTEGER NOT NULL,
+            rate REAL NOT NULL, anchor TEXT
+        ) STRICT""",
+        """CREATE TABLE settled (
+            number INTEGER NOT NULL, first INTEGER NOT NULL, end INTEGER NOT NULL, PRIMARY KEY (number, first)
+        ) STRICT, WITHOUT ROWID""",
+        """CREATE TABLE atoms (
+            id INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, count INTEGER NOT NULL,
+            span_first_us INTEGER NOT NULL, span_last_us INTEGER NOT NULL, data BLOB NOT NULL
+        ) STRICT""",
+        "CREATE TABLE series_sets (id INTEGER PRIMARY KEY, definition TEXT NOT NULL) STRICT",
+        """CREATE TABLE tombstones (
+            id INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, first INTEGER NOT NULL, end INTEGER NOT NULL,
+            reason INTEGER NOT NULL, count INTEGER NOT NULL,
+            span_first_us INTEGER NOT NULL, span_last_us INTEGER NOT NULL,
+            UNIQUE (epoch, first, end, reason)
+        ) STRICT""",
+        "CREATE TABLE losses (reason INTEGER PRIMARY KEY, count INTEGER NOT NULL) STRICT",
+        """CREATE TABLE aside (
+            id INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, first INTEGER NOT NULL, count INTEGER NOT NULL,
+            reason TEXT NOT NULL, data BLOB NOT NULL
+        ) STRICT""",
+        "CREATE TABLE state (key TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT",
+        # For people with `sqlite-utils rows outbox.db backlog`: what waits, by epoch and class.
+        """CREATE VIEW backlog AS
+            SELECT printf('%016x', epoch) AS epoch, id >> 42 & 3 AS priority, count(*) AS atoms, sum(count) AS cells,
+                   sum(length(data)) AS bytes, min(id & (1 << 42) - 1) AS first
+            FROM atoms GROUP BY id >> 42 ORDER BY min(id)""",
+    ):
+        db.execute(statement)
+
+
+def migrate(connection: sqlite3.Connection, version: int) -> None:
+    """Bring the file to `version`, one migration after another, each in its own transaction."""
+    database = Database(connection)
+    migrations.apply(database)
+    connection.execute(f"PRAGMA user_version = {version:d}")
