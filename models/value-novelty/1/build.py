@@ -1,0 +1,270 @@
+"""Builds the model `value-novelty` 1: model.onnx, model.json and golden.npz, the same bytes on every machine.
+
+    python models/value-novelty/1/build.py [--out FOLDER]
+
+"Has this value been seen before?" Each channel keeps its last 1,024 values (bins). The score is the distance from a
+new value to the nearest of them, in units of the range seen so far, over SOFTENING plus the running mean of that
+distance. Nothing is trained: the graph is arithmetic, and the golden vectors come from the same formulas in numpy.
+CARD.md says what it is good for and how it was measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+NAME = "value-novelty"
+VERSION = 1
+OPSET = 17
+IR_VERSION = 8
+
+MEMORY = 1024  # bins remembered
+EMPTY = 1e30  # a place of the memory that holds no value yet: far from everything
+GROWTH = 0.1  # part of the excess by which the range grows, so that one spike does not flatten the scale
+SOFTENING = 0.025  # of the range: novelty below it never looks large, however quiet the channel was
+MEAN_BINS = 1024.0  # length of the running mean
+RANGE_MIN = 1e-12
+LOW, HIGH, MEAN, COUNT, PLACE = range(5)  # columns of state_core
+
+DECLARED: dict[str, Any] = {
+    "contract": 1,
+    "name": NAME,
+    "version": VERSION,
+    "task": "novelty",
+    "sensor_kinds": ["*"],
+    "units": ["*"],
+    "sample_interval_s": {"nominal": 1.0, "min": 0.001, "max": 604800.0},
+    "window": {"rows": 1, "stride": 1, "channels": 1},
+    "bins": {"per_calibration": 104, "mean_rate": 0.1},
+    "norm": "first",
+    "calibration": {"rows": 1040, "max_age_s": 0.0},
+    "params": [
+        {"name": "param_calibration", "source": "calibration_bins", "scale": 1.0},
+        {"name": "param_range", "source": "resolution", "scale": 100.0},
+    ],
+    "state": [
+        {"name": "state_core", "init": 0.0, "persist": True},
+        {"name": "state_memory", "init": EMPTY, "persist": True},
+    ],
+    "max_gap_s": 604800.0,
+    "threshold": {"default": 0.6, "min": 0.3, "max": 100.0, "hysteresis": 0.5, "hold_off_ticks": 31},
+    "budget": {"p99_ratio": 2.0, "rss_kb": 4096, "state_bytes": 8192},
+    "data": "none: the graph is arithmetic without trained weights",
+    "license": "Apache-2.0",
+    "build": {"script": "build.py", "seed": 0},
+}
+
+
+class Graph:
+    """Collects nodes; each method adds one and returns the name of its output."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: list[onnx.TensorProto] = []
+
+    def constant(self, name: str, value: float | list[int], dtype: Any = np.float32) -> str:
+        """A named constant."""
+        self.initializers.append(numpy_helper.from_array(np.array(value, dtype), name))
+        return name
+
+    def add(self, op: str, *inputs: str, out: str = "", **attributes: Any) -> str:
+        """One node."""
+        name = out or f"{op.lower()}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(op, list(inputs), [name], name=name, **attributes))
+        return name
+
+    def column(self, matrix: str, index: int) -> str:
+        """Column `index` of a matrix, as [B,1]."""
+        starts = self.constant(f"column_{index}", [index], np.int64)
+        ends = self.constant(f"column_{index}_end", [index + 1], np.int64)
+        return self.add("Slice", matrix, starts, ends, "axis_1")
+
+
+def build_graph() -> onnx.GraphProto:
+    """The graph; `Reference.step` is the same in numpy."""
+    g = Graph()
+    zero, one, empty = g.constant("zero", 0.0), g.constant("one", 1.0), g.constant("empty", EMPTY / 2)
+    g.constant("axis_1", [1], np.int64)
+    flat = g.constant("flat", [0, 1], np.int64)
+    x = g.add("Reshape", "x", flat)
+    here = g.add("Greater", g.add("Reshape", "mask", flat), zero)
+    low, high, mean, count, place = (g.column("state_core", i) for i in (LOW, HIGH, MEAN, COUNT, PLACE))
+    begun = g.add("Greater", count, zero)
+
+    learning = g.add("Less", count, "param_calibration")
+    growth = g.add("Where", learning, one, g.constant("growth", GROWTH))
+    below = g.add("Relu", g.add("Sub", low, x))
+    above = g.add("Relu", g.add("Sub", x, high))
+    low_new = g.add("Where", begun, g.add("Sub", low, g.add("Mul", growth, below)), x)
+    high_new = g.add("Where", begun, g.add("Add", high, g.add("Mul", growth, above)), x)
+
+    apart = g.add("Abs", g.add("Sub", "state_memory", x))
+    nearest_apart = g.add("ReduceMin", apart, axes=[1], keepdims=1)
+    span = g.add("Max", g.add("Sub", high_new, low_new), "param_range", g.constant("range_min", RANGE_MIN))
+    known = g.add("Less", nearest_apart, empty)
+    novelty = g.add("Where", known, g.add("Div", nearest_apart, span), zero)
+    softened = g.add("Add", mean, g.constant("softening", SOFTENING))
+    g.add("Where", here, g.add("Div", novelty, softened), zero, out="score")
+    g.add("Identity", "score", out="contrib")
+
+    nearest = g.add("ArgMin", apart, axis=1, keepdims=1)
+    expected = g.add("GatherElements", "state_memory", nearest, axis=1)
+    cube = g.constant("cube", [0, 1, 1], np.int64)
+    g.add("Reshape", g.add("Where", begun, expected, x), cube, out="expected")
+    g.add("Reshape", g.add("Where", begun, low, x), cube, out="expected_low")
+    g.add("Reshape", g.add("Where", begun, high, x), cube, out="expected_high")
+
+    size = g.constant("mean_bins", MEAN_BINS)
+    weight = g.add("Div", one, g.add("Min", g.add("Max", count, one), size))
+    mean_new = g.add("Add", mean, g.add("Mul", weight, g.add("Sub", novelty, mean)))
+    count_new = g.add("Min", g.add("Add", count, one), g.constant("count_max", 16777216.0))
+    advanced = g.add("Add", place, one)
+    full = g.add("Less", advanced, g.constant("memory", float(MEMORY)))
+    place_new = g.add("Where", full, advanced, zero)
+    core = g.add("Concat", low_new, high_new, mean_new, count_new, place_new, axis=1)
+    g.add("Where", here, core, "state_core", out="state_core_out")
+
+    index = g.add("Cast", place, to=TensorProto.INT64)
+    kept = g.add("GatherElements", "state_memory", index, axis=1)
+    written = g.add("Where", here, x, kept)
+    g.add("ScatterElements", "state_memory", index, written, axis=1, out="state_memory_out")
+
+    unique = {tensor.name: tensor for tensor in g.initializers}
+    return helper.make_graph(g.nodes, NAME, _inputs(), _outputs(), list(unique.values()))
+
+
+def _info(name: str, *shape: str | int) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape))
+
+
+def _inputs() -> list[onnx.ValueInfoProto]:
+    return [
+        _info("x", "B", 1, 1),
+        _info("mask", "B", 1, 1),
+        _info("dt", "B", 1),
+        _info("param_calibration", "B", 1),
+        _info("param_range", "B", 1),
+        _info("state_core", "B", 5),
+        _info("state_memory", "B", MEMORY),
+    ]
+
+
+def _outputs() -> list[onnx.ValueInfoProto]:
+    return [
+        _info("score", "B", 1),
+        _info("contrib", "B", 1),
+        _info("expected", "B", 1, 1),
+        _info("expected_low", "B", 1, 1),
+        _info("expected_high", "B", 1, 1),
+        _info("state_core_out", "B", 5),
+        _info("state_memory_out", "B", MEMORY),
+    ]
+
+
+class Reference:
+    """The same model in numpy float32, step for step; its state is two arrays."""
+
+    def __init__(self, rows: int, calibration: float, floor: float) -> None:
+        self.core = np.zeros((rows, 5), np.float32)
+        self.memory = np.full((rows, MEMORY), EMPTY, np.float32)
+        self.calibration = np.full(rows, calibration, np.float32)
+        self.floor = np.full(rows, floor, np.float32)
+
+    def step(self, x: np.ndarray, here: np.ndarray) -> np.ndarray:
+        """Scores of one bin per row; rows that are not `here` keep their state and score 0."""
+        f = np.float32
+        low, high, mean, count, place = self.core.T.copy()
+        begun, zero = count > 0, f(0)
+        growth = np.where(count < self.calibration, f(1), f(GROWTH))
+        low_new = np.where(begun, low - growth * np.maximum(low - x, zero), x)
+        high_new = np.where(begun, high + growth * np.maximum(x - high, zero), x)
+        apart = np.abs(self.memory - x[:, None]).min(axis=1)
+        span = np.maximum(np.maximum(high_new - low_new, self.floor), f(RANGE_MIN))
+        novelty = np.where(apart < f(EMPTY / 2), apart / span, zero)
+        score = np.where(here, novelty / (mean + f(SOFTENING)), zero)
+        weight = f(1) / np.minimum(np.maximum(count, f(1)), f(MEAN_BINS))
+        mean_new = mean + weight * (novelty - mean)
+        place_new = np.where(place + f(1) < f(MEMORY), place + f(1), zero)
+        core = np.stack([low_new, high_new, mean_new, np.minimum(count + f(1), f(2**24)), place_new], axis=1)
+        rows = np.flatnonzero(here)
+        self.memory[rows, place[rows].astype(np.int64)] = x[rows]
+        self.core[rows] = core[rows]
+        return score
+
+
+def golden(ticks: int = 160, rows: int = 3) -> bytes:
+    """An npz of inputs, and the scores and last state that must come out; written without dates."""
+    steps = np.arange(ticks)
+    x = np.empty((ticks, rows, 1, 1), np.float32)
+    x[:, 0, 0, 0] = (steps * 37 % 64) / 16.0  # periodic: quiet once it has been seen
+    x[:, 1, 0, 0] = (steps * steps % 251) / 8.0 - 10.0  # rough
+    x[:, 2, 0, 0] = 1.5  # flat, one step of a hundredth
+    x[120, :, 0, 0] = (9.0, 60.0, 1.51)
+    mask = np.ones_like(x)
+    mask[steps % 17 == 5, 1] = 0.0
+    reference = Reference(rows, 52.0, 0.25)
+    scores = np.stack([reference.step(x[t, :, 0, 0], mask[t, :, 0, 0] > 0) for t in range(ticks)])
+    arrays = {
+        "x": x,
+        "mask": mask,
+        "dt": np.ones((ticks, rows, 1), np.float32),
+        "param_calibration": reference.calibration[:, None],
+        "param_range": reference.floor[:, None],
+        "score": scores[:, :, None].astype(np.float32),
+        "state_core_out": reference.core,
+        "state_memory_out": reference.memory,
+    }
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in arrays.items():
+            member = io.BytesIO()
+            np.lib.format.write_array(member, np.ascontiguousarray(array), version=(1, 0))
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), member.getvalue())
+    return buffer.getvalue()
+
+
+def build() -> dict[str, bytes]:
+    """File name → bytes."""
+    vectors = golden()
+    declared = DECLARED | {"golden_sha256": hashlib.sha256(vectors).hexdigest()}
+    model = helper.make_model(
+        build_graph(),
+        ir_version=IR_VERSION,
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        producer_name="tidegate",
+        producer_version=str(VERSION),
+    )
+    for key, value in sorted(declared.items()):
+        text = value if isinstance(value, str) else json.dumps(value, sort_keys=True, separators=(",", ":"))
+        model.metadata_props.add(key=f"edge.{key}", value=text)
+    onnx.checker.check_model(model, full_check=True)
+    graph = model.SerializeToString(deterministic=True)
+    sidecar = declared | {"model_sha256": hashlib.sha256(graph).hexdigest()}
+    return {
+        "model.onnx": graph,
+        "model.json": (json.dumps(sidecar, indent=2) + "\n").encode(),
+        "golden.npz": vectors,
+    }
+
+
+def main() -> None:
+    """Write the files beside this one, or into --out."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parent)
+    out: Path = parser.parse_args().out
+    for name, data in build().items():
+        (out / name).write_bytes(data)
+        print(f"{out / name}: {len(data)} bytes")
+
+
+if __name__ == "__main__":
+    main()
