@@ -179,4 +179,4 @@ class GrpcServer:
 
 def _uris(context: grpc.aio.ServicerContext[bytes, bytes]) -> list[str]:
     """The URIs among the certificate's alternative names; TLS has already checked who signed it, and the dates."""
-    return [uri.decode("utf-8", "replace") for uri in context.auth_context().get("x509_uri", ())]
+    return [uri.decode("utf-8", "replace") for uri in context.auth_context().get("peer_uri", ())]
