@@ -109,7 +109,7 @@ def table(rows: list[Row]) -> str:
 
 
 def median_time_ns(work: Callable[[], object], repeats: int = 15, warmups: int = 2, batch: int = 1) -> float:
-    """Median CPU time of one call in this thread, in nanoseconds, over `repeats` runs of `batch` calls, after warming up."""
+    """Median CPU time of one call in this thread, in nanoseconds, over `repeats` runs of `batch` calls once warm."""
     for _ in range(warmups):
         work()
     times = []

@@ -35,7 +35,7 @@ is labelled as an introduced event; counts at declared resolution. Others get th
 them (stamps in wall time, line protocol in ns, JSON in ms), gzip -6. protobuf rows: int32 series, int64 ms, double.
 Parquet: pyarrow, zstd, one row per reading (long) or per cycle (wide). pco alone: one standalone file per column and
 one for the stamps, raw counts, level 8. Quality is in our payload alone. Times are medians over repeated runs of the
-thread's CPU time for one batch, from arrays in memory to bytes (encode) and back (decode); peers' include formatting."""
+thread's CPU time for one batch, from arrays in memory to bytes (encode) and back (decode); peers' with formatting."""
 
 
 def main(arguments: list[str] | None = None) -> int:

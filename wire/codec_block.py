@@ -26,9 +26,10 @@ FLAG_STEPS = 0x20
 FLAGS_KNOWN = 0x3F  # states codec, quality codec (two bits each), scored, steps
 STEP_BYTES = 3  # what an entry in the list of steps costs, about
 
+# pco is tried where it has won on real columns: from so many readings on, and bits that Rice needs for each.
 PCO_READINGS_MIN = 32  # a pco chunk's own head is 13 bytes or more
-PCO_BITS_MIN = {ValueType.INT: 12, ValueType.FLOAT32: 8, ValueType.FLOAT64: 8}  # per reading; below, Rice always won
-PCO_READINGS_ALWAYS = 512  # from here on pco is tried whatever Rice needs
+PCO_READINGS_ALWAYS = 300
+PCO_BITS_MIN = {ValueType.INT: 14, ValueType.FLOAT32: 26, ValueType.FLOAT64: 8}  # below PCO_READINGS_ALWAYS
 
 VALUE_TYPES = {dtype: value_type for value_type, dtype in DTYPES.items()}
 

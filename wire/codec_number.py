@@ -13,7 +13,7 @@ from wire.varint import I64, Reader, varint
 
 DECIMALS_MAX = 9
 EXACT_MAX = float(1 << 53)  # below, every integer is a float64, and dividing it by 10^d rounds to the decimal's float
-PROBES = 8  # values of a column that are tried before all of it is
+PROBES = 6  # values of a column that are tried before all of it is
 STEP_BITS_MIN = 40  # what a step must save, about, to pay for its entry
 STEP_READINGS_MIN = 8
 
@@ -33,21 +33,23 @@ class Step:
 def to_rows(columns: list[Column], rows: I64) -> None:
     """Write each column into the start of its row: counts, or float bits in an order that follows the numbers."""
     width = rows.shape[1]
-    if rows.size and all(column.dtype == np.int64 and len(column) == width for column in columns):
-        np.concatenate([column.view(np.int64) for column in columns], out=rows.reshape(-1))
+    if all(len(column) == width for column in columns):
+        for dtype in {column.dtype for column in columns}:
+            places = [place for place, column in enumerate(columns) if column.dtype == dtype]
+            rows[places] = _to_int(np.stack([columns[place] for place in places]))
         return
     for row, column in zip(rows, columns):
         row[: len(column)] = _to_int(column)
 
 
-def _to_int(column: Column) -> I64:
-    if column.dtype == np.float32:
-        narrow = column.view(np.int32)
-        return np.where(narrow < 0, narrow ^ np.int32(0x7FFF_FFFF), narrow).astype(np.int64)
-    bits = column.view(np.int64)
-    if column.dtype == np.float64:
-        return np.where(bits < 0, bits ^ np.int64(0x7FFF_FFFF_FFFF_FFFF), bits)
-    return bits
+def _to_int(numbers: Column) -> I64:
+    if numbers.dtype == np.int64:
+        return numbers.view(np.int64)
+    if numbers.dtype == np.float64:
+        bits = numbers.view(np.int64)
+        return bits ^ (bits >> np.int64(63) & np.int64(0x7FFF_FFFF_FFFF_FFFF))
+    narrow = numbers.view(np.int32).astype(np.int64)
+    return narrow ^ (narrow >> np.int64(63) & np.int64(0x7FFF_FFFF))
 
 
 def from_row(row: I64, value_type: ValueType, step: Step | None) -> Column:
@@ -106,21 +108,27 @@ def find_decimals(columns: list[Column], width: int) -> list[tuple[int, Step, I6
 
 
 def _decimals(numbers: NDArray[np.generic]) -> list[tuple[int, Step, I64]]:
+    """By row: the fewest places d for which every number is rint(number * 10^d) / 10^d, bit by bit, if any."""
     dtype = numbers.dtype
     wide = numbers.astype(np.float64)
     probes = wide[:, :: max(1, numbers.shape[1] // PROBES), None]
     scaled = np.rint(probes * _POWERS)
-    fits = ((scaled / _POWERS).astype(dtype) == probes) & (np.abs(scaled) < EXACT_MAX)
-    fits = fits.all(axis=1)
-    found = []
+    fits = ((scaled / _POWERS).astype(dtype) == probes).all(axis=1)
     bits = numbers.view(np.int32 if dtype == np.float32 else np.int64)
-    for at in np.flatnonzero(fits.any(axis=1)).tolist():
-        for places in range(int(fits[at].argmax()), DECIMALS_MAX + 1):
-            whole = np.rint(wide[at] * _POWERS[places])
-            back = (whole / _POWERS[places]).astype(dtype)
-            if (back.view(bits.dtype) == bits[at]).all() and (np.abs(whole) < EXACT_MAX).all():
-                found.append((at, Step(places), whole.astype(np.int64)))
-                break
+    places = fits.argmax(axis=1)
+    rows = np.flatnonzero(fits.any(axis=1))
+    found = []
+    while len(rows):
+        powers = _POWERS[places[rows], None]
+        whole = np.rint(wide[rows] * powers)
+        back = (whole / powers).astype(dtype).view(bits.dtype)
+        exact = (back == bits[rows]).all(axis=1)
+        kept = np.flatnonzero(exact & (np.abs(whole) < EXACT_MAX).all(axis=1))
+        integers = whole[kept].astype(np.int64)
+        found += [(int(row), Step(int(places[row])), numbers) for row, numbers in zip(rows[kept], integers)]
+        rows = rows[~exact]
+        places[rows] += 1
+        rows = rows[places[rows] <= DECIMALS_MAX]
     return found
 
 
