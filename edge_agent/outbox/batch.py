@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
+from edge_agent.errors import OutboxFull
 from edge_agent.outbox.budget import evict, room_for
 from edge_agent.outbox.outbox import EpochRow, NewAtom, Outbox
 from edge_agent.outbox.requests import Asked
@@ -35,7 +37,7 @@ class Batch:
     @property
     def room(self) -> int:
         """Bytes of pages that its atoms take."""
-        return room_for(self.atoms)
+        return room_for(self.atoms) if self.atoms else 0
 
     def acks_only(self) -> Batch:
         """The part that needs no new room."""
@@ -49,11 +51,35 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What a transaction did: Seq numbers settled, by epoch number, and how many atoms the budget cost."""
+    """What was done: ranges that need not be asked for again, by epoch number, Seq numbers settled, atoms evicted.
+
+    `readings`: the batch's atoms are among it; False on a full disk.
+    """
 
     gone: dict[int, RangeSet]
     settled: int
     evicted: int
+    readings: bool = True
+
+
+def store(outbox: Outbox, batch: Batch, bytes_max: int) -> Written:
+    """Write a batch; on a full disk its acks alone, then its readings if those made room for them.
+
+    Raises:
+        OutboxFull: there is not even room for the acks; nothing was written.
+        OutboxCorrupt, StateUnusable, StateBusy: as `Database.transaction`.
+    """
+    database = outbox.database
+    if database.hold_reserve() or batch.room <= database.free_bytes():
+        with suppress(OutboxFull):
+            return write(outbox, batch, bytes_max)
+    database.release_reserve()
+    database.empty_wal()
+    written = write(outbox, batch.acks_only(), bytes_max)
+    if batch.room <= database.free_bytes():
+        with suppress(OutboxFull):
+            return replace(written, evicted=write(outbox, batch.readings_only(), bytes_max).evicted)
+    return replace(written, readings=False)
 
 
 def write(outbox: Outbox, batch: Batch, bytes_max: int) -> Written:

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Instance:
     """Where this process runs. `boot` is a hash of `boot_id`, as journal records carry it."""
 
     boot_id: str
@@ -28,7 +28,7 @@ class Place:
 
 
 def begin(
-    outbox: Outbox, place: Place, ring: RingHead | None, options: OutboxOptions, *, salvaged: bool, checked: bool
+    outbox: Outbox, instance: Instance, ring: RingHead | None, options: OutboxOptions, *, salvaged: bool, checked: bool
 ) -> None:
     """Bring the outbox to a state that new Seq numbers may be given from, in one fsynced transaction.
 
@@ -39,26 +39,28 @@ def begin(
     """
     with outbox.database.transaction():
         if outbox.meta("outbox") is None:
-            _first(outbox, place, ring)
+            _first(outbox, instance, ring if salvaged else None)
         else:
-            _again(outbox, place, ring, options, salvaged=salvaged)
+            _again(outbox, instance, ring, options, salvaged=salvaged)
         if salvaged or (checked and outbox.meta("clean") != 1):
             _bury_holes(outbox, LossReason.CORRUPT if salvaged else LossReason.HOLE)
-        outbox.set_meta(machine=place.machine_id, boot=place.boot_id, clean=0)
+        outbox.set_meta(machine=instance.machine_id, boot=instance.boot_id, clean=0)
 
 
-def _first(outbox: Outbox, place: Place, ring: RingHead | None) -> None:
-    """A file without an identity: a new outbox, or a salvaged one whose name only this boot's ring still knows."""
-    ours = ring is not None and ring.boot == place.boot
+def _first(outbox: Outbox, instance: Instance, ring: RingHead | None) -> None:
+    """A file without an identity: a new outbox, or a salvaged one whose name only this boot's `ring` still knows."""
+    ours = ring is not None and ring.boot == instance.boot
     outbox.set_meta(outbox=ring.outbox if ours and ring else new_id(), generation=0)
     epochs = outbox.epochs()
     outbox.mint(epochs[-1] if epochs else None, certain=False, journal_lsn=ring.committed if ours and ring else 0)
 
 
-def _again(outbox: Outbox, place: Place, ring: RingHead | None, options: OutboxOptions, *, salvaged: bool) -> None:
-    same_machine = outbox.meta("machine") == place.machine_id
-    same_boot = same_machine and outbox.meta("boot") == place.boot_id
-    ring_is_ours = ring is not None and ring.outbox == outbox.meta("outbox") and ring.boot == place.boot
+def _again(
+    outbox: Outbox, instance: Instance, ring: RingHead | None, options: OutboxOptions, *, salvaged: bool
+) -> None:
+    same_machine = outbox.meta("machine") == instance.machine_id
+    same_boot = same_machine and outbox.meta("boot") == instance.boot_id
+    ring_is_ours = ring is not None and ring.outbox == outbox.meta("outbox") and ring.boot == instance.boot
     epochs = outbox.epochs()
     last = epochs[-1] if epochs else outbox.mint(None)
     behind = ring.committed - last.journal_lsn if ring and ring_is_ours else 0

@@ -14,6 +14,7 @@ from wire.reading import LossReason, Priority, Tombstone
 
 EVICTED_FIRST = (Priority.LOW, Priority.NORMAL)  # alarms are never given up
 EVICTED_AT_ONCE = 16
+EVICTED_MAX = 2048  # about as many pages of WAL
 SPARE_PAGES = 16  # the tree above, epochs, settled ranges, tombstones
 
 
@@ -26,13 +27,15 @@ def room_for(atoms: Iterable[NewAtom]) -> int:
 def evict(outbox: Outbox, room: int, bytes_max: int, lent: Mapping[int, RangeSet]) -> int:
     """Delete whole atoms, oldest first, never one under way, until `room` bytes fit. Returns how many went.
 
+    After EVICTED_MAX the rest waits for the next commit: a budget made much smaller is reached in steps.
+
     Raises:
         OutboxFull: nothing that may go is left.
     """
     evicted = 0
     stones: list[Tombstone] = []
     for priority in EVICTED_FIRST:
-        while outbox.database.used() + room > bytes_max:
+        while evicted < EVICTED_MAX and outbox.database.used() + room > bytes_max:
             idle = (row for row in outbox.candidates(priority) if not _under_way(row, lent))
             batch = list(islice(idle, EVICTED_AT_ONCE))
             idle.close()
@@ -43,7 +46,7 @@ def evict(outbox: Outbox, room: int, bytes_max: int, lent: Mapping[int, RangeSet
                 outbox.remove(number_of(atom_id), [(first, first + count)])
                 stones.append(Tombstone(epoch, first, first + count, LossReason.EVICTED, count, span_first, span_last))
             evicted += len(batch)
-    if outbox.database.used() + room > bytes_max:
+    if evicted < EVICTED_MAX and outbox.database.used() + room > bytes_max:
         raise OutboxFull(
             f"{outbox.database.path}: the budget of {bytes_max} bytes is full of alarms and of what is under way. "
             "Try: a larger bytes_max, or edge-agent status to see why nothing is acknowledged"

@@ -1,4 +1,4 @@
-"""One agent per state directory: an advisory lock that the kernel drops with the process."""
+"""One agent per directory: an advisory lock that the kernel drops with the process."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from edge_agent.errors import StateBusy, StateUnusable
 class StateLock:
     """Held from construction to `release`."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, name: str) -> None:
         """Make the directory if need be and lock it.
 
         Raises:
             StateBusy: another process has it; the message names its pid.
             StateUnusable: the directory cannot be made or written.
         """
-        path = directory / "lock"
+        path = directory / name
         try:
             directory.mkdir(parents=True, exist_ok=True)
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from edge_agent.errors import OutboxCorrupt
-from edge_agent.outbox.boot import Place, begin
+from edge_agent.outbox.boot import Instance, begin
 from edge_agent.outbox.database import Database
 from edge_agent.outbox.journal import Journal
-from edge_agent.outbox.lock import unusable
+from edge_agent.outbox.lock import StateLock
 from edge_agent.outbox.options import OutboxOptions
 from edge_agent.outbox.outbox import Outbox
 from edge_agent.outbox.salvage import finish, salvage
@@ -21,47 +23,39 @@ JOURNAL = "journal.ring"
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """Both, ready."""
+    """Both, ready; `close` lets go of them and of the locks."""
 
     outbox: Outbox
     journal: Journal
+    close: Callable[[], None]
 
 
 def open_outbox(state_dir: Path, runtime_dir: Path, boot_id: str, machine_id: str, options: OutboxOptions) -> Opened:
-    """See `Recorder.open`; the caller holds the lock."""
-    try:
-        runtime_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise unusable(runtime_dir, error) from error
-    path = state_dir / OUTBOX
-    ring_path = runtime_dir / JOURNAL
-    place = Place(boot_id, content_id(boot_id.encode()), machine_id)
-    finish(path)
-    salvaged = False
-    try:
-        outbox = _ready(path, place, ring_path, options, salvaged=False)
-    except OutboxCorrupt as error:
-        salvage(path, options, str(error))
-        salvaged = True
-    if salvaged:
-        outbox = _ready(path, place, ring_path, options, salvaged=True)
-    try:
-        row = outbox.current()
-        journal = Journal(
-            ring_path, int(outbox.meta("outbox") or 0), place.boot, options.journal_bytes, row.journal_lsn
-        )
-    except BaseException:
-        outbox.database.close()
-        raise
-    return Opened(outbox, journal)
+    """See `Recorder.open`."""
+    with ExitStack() as stack:
+        for directory, name in ((state_dir, "lock"), (runtime_dir, "journal.lock")):
+            stack.callback(StateLock(directory, name).release)
+        instance = Instance(boot_id, content_id(boot_id.encode()), machine_id)
+        path, ring_path = state_dir / OUTBOX, runtime_dir / JOURNAL
+        finish(path)
+        try:
+            outbox = _ready(path, instance, ring_path, options, salvaged=False)
+        except OutboxCorrupt as error:
+            salvage(path, options, str(error))
+            outbox = _ready(path, instance, ring_path, options, salvaged=True)
+        stack.callback(outbox.database.close)
+        outbox_id, after = int(outbox.meta("outbox") or 0), outbox.current().journal_lsn
+        journal = Journal(ring_path, outbox_id, instance.boot, options.journal_bytes, after)
+        stack.callback(journal.close)
+        return Opened(outbox, journal, stack.pop_all().close)
 
 
-def _ready(path: Path, place: Place, ring_path: Path, options: OutboxOptions, *, salvaged: bool) -> Outbox:
+def _ready(path: Path, instance: Instance, ring_path: Path, options: OutboxOptions, *, salvaged: bool) -> Outbox:
     checked = path.exists() and path.stat().st_size <= options.check_bytes_max
     database = Database(path, options)
     try:
         outbox = Outbox(database)
-        begin(outbox, place, Journal.head(ring_path), options, salvaged=salvaged, checked=checked)
+        begin(outbox, instance, Journal.head(ring_path), options, salvaged=salvaged, checked=checked)
     except BaseException:
         database.close()
         raise

@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from threading import Lock, RLock
 
 from edge_agent.errors import AgentError, JournalFull, OutboxFull
 from edge_agent.outbox.anchor import AnchorKeeper
-from edge_agent.outbox.batch import Batch, Written, write
+from edge_agent.outbox.batch import Batch, Written, store
 from edge_agent.outbox.encoder import Encoder
 from edge_agent.outbox.journal import Mark
-from edge_agent.outbox.lock import StateLock
 from edge_agent.outbox.opening import Opened, open_outbox
 from edge_agent.outbox.options import OutboxOptions
 from edge_agent.outbox.outbox import anchor_of
 from edge_agent.outbox.record import Layout
 from edge_agent.outbox.renumber import begin_epoch
 from edge_agent.outbox.requests import Requests
+from edge_agent.outbox.schedule import Schedule
 from edge_agent.outbox.stats import CommitReport, OutboxStats
 from edge_agent.outbox.view import RecorderView
 from wire.clock import NS_PER_S, US_PER_S, Clock
@@ -33,25 +32,18 @@ from wire.series import SeriesSet
 
 log = logging.getLogger(__name__)
 
-EARLY_FILL = 0.5  # of the ring: commit before the interval is over
 RATE_WEIGHT = 0.2  # of the newest interval in the rate of readings
 
 
 class Recorder:
     """See the module. Made by `open`."""
 
-    def __init__(self, opened: Opened, lock: StateLock, clock: Clock, options: OutboxOptions) -> None:
-        self._lock = lock
+    def __init__(self, opened: Opened, clock: Clock, options: OutboxOptions) -> None:
+        self._opened = opened
         self._clock = clock
         self._options = options
         self._outbox = opened.outbox
         self._journal = opened.journal
-        self._row = opened.outbox.current()
-        self._opened_at = self._row.next_seq
-        self._totals = opened.outbox.totals()
-        self._losses = opened.outbox.losses()
-        self._oldest = opened.outbox.oldest()
-        self._anchors = AnchorKeeper(clock, anchor_of(self._row.anchor))
         self._sets = opened.outbox.series_sets()
         self._layouts: dict[int, Layout] = {}
         self._priorities: dict[int, Priority] = {}
@@ -59,13 +51,14 @@ class Recorder:
         self._views: list[RecorderView] = []
         self._taking = Lock()  # the journal's head and tail
         self._writing = RLock()  # the database; taken before `_taking`, never after it
-        self._alarm = False
+        self._schedule = Schedule(options, clock.boottime_ns())
         self._full = False
         self._losing = False
-        now = clock.boottime_ns()
-        self._last_commit = self._last_try = now
         self._commits = self._commits_failed = self._committed_cells = self._committed_bytes = 0
         self.wake: Callable[[], None] | None = None  # called from `take` when a commit should not wait for its time
+        self._refresh()
+        self._opened_at = self._row.next_seq
+        self._anchors = AnchorKeeper(clock, anchor_of(self._row.anchor))
 
     @classmethod
     def open(  # noqa: PLR0917 - wired once, in order
@@ -87,13 +80,7 @@ class Recorder:
             OutboxFull: not even the opening has room on the disk.
         """
         options = options or OutboxOptions()
-        lock = StateLock(state_dir)
-        try:
-            opened = open_outbox(state_dir, runtime_dir, boot_id, machine_id, options)
-            return cls(opened, lock, clock, options)
-        except BaseException:
-            lock.release()
-            raise
+        return cls(open_outbox(state_dir, runtime_dir, boot_id, machine_id, options), clock, options)
 
     @property
     def epoch(self) -> int:
@@ -133,12 +120,12 @@ class Recorder:
         elif self._losing and not self._full:
             self._losing = False
             log.warning("the journal has room again")
-        if self.wake is not None and (self._alarm or self._journal.fill > EARLY_FILL):
+        if self.wake is not None and self._schedule.early(self._journal.fill):
             self.wake()
 
     def alarm(self) -> None:
         """Commit what is open at once (at most once per alarm interval), as atoms of the alarm class."""
-        self._alarm = True
+        self._schedule.alarm = True
         if self.wake is not None:
             self.wake()
 
@@ -148,13 +135,8 @@ class Recorder:
 
     def due_in_s(self, now_ns: int) -> float:
         """Seconds until the next commit; the interval when nothing waits. Earlier if `wake` is called."""
-        interval, alarm = self._options.commit_interval_s, self._options.alarm_interval_s
-        waiting = self._journal.ticks or self._requests or self._journal.lost[0]
-        if not waiting and not self._alarm:
-            return interval
-        early = self._alarm or self._journal.fill > EARLY_FILL
-        at = self._last_commit + round((alarm if early else interval) * NS_PER_S)
-        return (max(at, self._last_try + round(alarm * NS_PER_S)) - now_ns) / NS_PER_S
+        waiting = bool(self._journal.ticks or self._requests or self._journal.lost[0])
+        return self._schedule.due_in_ns(now_ns, self._journal.fill, waiting=waiting) / NS_PER_S
 
     def commit(self, state: Mapping[str, bytes] | None = None) -> CommitReport | None:
         """Make atoms of everything journalled, in one fsynced transaction with what the cloud acknowledged.
@@ -170,23 +152,24 @@ class Recorder:
             StateUnusable: the disk fails or is read-only.
         """
         with self._writing:
-            self._last_try = self._clock.boottime_ns()
+            self._schedule.tried(self._clock.boottime_ns())
             batch, mark, lost, raised = self._gather(state or {})
             if batch is None:
                 return None
             try:
-                written, readings = self._write(batch)
+                written = store(self._outbox, batch, self._options.bytes_max)
             except AgentError:
-                self._alarm |= raised
+                self._schedule.alarm |= raised
                 self._commits_failed += 1
                 raise
-            report = self._committed(batch, written, mark if readings else None, lost)
-            if not readings:
-                self._alarm |= raised
+            report = self._committed(batch, written, mark, lost)
+            if not written.readings:
+                self._schedule.alarm |= raised
                 self._commits_failed += 1
+                path = self._outbox.database.path
                 raise OutboxFull(
-                    f"{self._outbox.database.path}: no room for {batch.room} bytes; the journal keeps the readings "
-                    f"({self._journal.fill:.0%} full). Try: df {self._outbox.database.path.parent}"
+                    f"{path}: no room for {batch.room} bytes; the journal keeps the readings "
+                    f"({self._journal.fill:.0%} full). Try: df {path.parent}"
                 )
             return report
 
@@ -233,7 +216,7 @@ class Recorder:
             commits_failed=self._commits_failed,
             committed_cells=self._committed_cells,
             committed_bytes=self._committed_bytes,
-            last_commit_age_s=(now - self._last_commit) / NS_PER_S if self._commits else None,
+            last_commit_age_s=(now - self._schedule.committed_ns) / NS_PER_S if self._commits else None,
             losses=dict(self._losses),
         )
 
@@ -255,9 +238,7 @@ class Recorder:
         """Let go without a commit, as a killed process does: the next `open` finds the readings in the journal."""
         for view in self._views:
             view.close()
-        self._outbox.database.close()
-        self._journal.close()
-        self._lock.release()
+        self._opened.close()
 
     def _append(self, ticks: Sequence[Tick]) -> Sequence[Tick]:
         """Append what fits; returns the rest. Under `_taking`."""
@@ -271,7 +252,7 @@ class Recorder:
             except JournalFull:
                 return ticks[at:]
             if self._priorities[tick.set_id] is Priority.ALARM:
-                self._alarm = True
+                self._schedule.alarm = True
         return ()
 
     def _append_after_commit(self, ticks: Sequence[Tick]) -> Sequence[Tick]:
@@ -294,7 +275,7 @@ class Recorder:
         row = self._row
         with self._taking:
             mark, lost = self._journal.mark, self._journal.lost
-            raised, self._alarm = self._alarm, False
+            raised, self._schedule.alarm = self._schedule.alarm, False
         asked = self._requests.look()
         if mark.lsn == row.journal_lsn and not asked and not lost[0] and not state:
             return None, mark, 0, raised
@@ -326,58 +307,41 @@ class Recorder:
 
     def _rate(self, cells: int) -> float:
         """Cells per second, smoothed: what a power cut's estimate is made of."""
-        seconds = (self._clock.boottime_ns() - self._last_commit) / NS_PER_S
+        seconds = (self._clock.boottime_ns() - self._schedule.committed_ns) / NS_PER_S
         if seconds < self._options.alarm_interval_s / 2:
             return self._row.rate
         newest = cells / seconds
         return newest if self._row.rate == 0 else self._row.rate * (1 - RATE_WEIGHT) + newest * RATE_WEIGHT
 
-    def _write(self, batch: Batch) -> tuple[Written, bool]:
-        """Write the batch; on a full disk its acks alone, then its readings if those made room for them.
-
-        Returns what was written and whether the readings are among it.
-        """
-        database, bytes_max = self._outbox.database, self._options.bytes_max
-        if database.hold_reserve() or batch.room <= database.free_bytes():
-            try:
-                return write(self._outbox, batch, bytes_max), True
-            except OutboxFull:
-                if not batch.atoms:
-                    raise
-        database.release_reserve()
-        database.empty_wal()
-        written = write(self._outbox, batch.acks_only(), bytes_max)
-        if batch.room <= database.free_bytes():
-            rest = write(self._outbox, batch.readings_only(), bytes_max)
-            return replace(written, evicted=rest.evicted), True
-        return written, False
-
-    def _committed(self, batch: Batch, written: Written, mark: Mark | None, lost: int) -> CommitReport:
+    def _committed(self, batch: Batch, written: Written, mark: Mark, lost: int) -> CommitReport:
         """The transaction is on the disk: free the ring, forget what was asked, look at the new state."""
-        first, end = self._row.next_seq, self._row.next_seq
+        first = self._row.next_seq
+        size = 0
         self._requests.done(batch.asked, written.gone)
-        if mark is not None:
+        if written.readings:
             with self._taking:
                 self._journal.committed(mark)
                 if lost:
                     self._journal.forget_loss(lost)
-            end = batch.next_seq
-            self._last_commit = self._clock.boottime_ns()
-            self._committed_cells += end - first
-            self._committed_bytes += sum(len(atom.data) for atom in batch.atoms)
-        if self._full != (mark is None):
-            self._full = mark is None
-            (log.error if self._full else log.warning)(
-                "the disk is full: readings stay in the journal" if self._full else "the disk has room again"
+            size = sum(len(atom.data) for atom in batch.atoms)
+            self._schedule.committed(self._clock.boottime_ns())
+        if self._full is written.readings:
+            self._full = not written.readings
+            log.log(
+                *(logging.ERROR, "the disk is full: readings stay in the journal")
+                if self._full
+                else (logging.WARNING, "the disk has room again")
             )
-        self._commits += 1
         self._refresh()
+        self._commits += 1
+        self._committed_cells += self._row.next_seq - first
+        self._committed_bytes += size
         return CommitReport(
             epoch=self._row.epoch,
             first=first,
-            end=end,
-            atoms=len(batch.atoms) if mark is not None else 0,
-            bytes=sum(len(atom.data) for atom in batch.atoms) if mark is not None else 0,
+            end=self._row.next_seq,
+            atoms=len(batch.atoms) if written.readings else 0,
+            bytes=size,
             settled=written.settled,
             evicted=written.evicted,
             journal_lsn=self._row.journal_lsn,
@@ -401,7 +365,9 @@ class Recorder:
 
     def _begin_epoch(self, covered: RangeSet) -> None:
         with self._writing:
-            self.commit()  # what was acknowledged before counts under the old numbers
+            self.commit()
+            while self._requests:  # what was acknowledged before counts under the old numbers
+                self.commit()
             with self._outbox.database.transaction():
                 begin_epoch(self._outbox, self._opened_at, covered)
             self._refresh()
