@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from edge_agent.config.model import Config
+from edge_agent.health import ALIVE_S_MAX
+from edge_agent.outbox.stats import OutboxStats
 from edge_agent.sources.channel import ChannelFlow
 from edge_agent.sources.line import BusLine
 from edge_agent.sources.sensor import Sensor
+from edge_agent.sources.sources import Sources
+from edge_agent.version import VERSION
+from edge_agent.writer import Writer
 from wire.clock import NS_PER_S, NS_PER_US, Clock
 from wire.reading import CellState, Quality
 from wire.series import ValueType
+from wire.sync.status import SyncStatus
 
 SCHEMA_VERSION = 1
 US_PER_S = 1_000_000
+SYNC_FIELDS = (
+    "connected",
+    "last_ack_age_s",
+    "in_flight_bytes",
+    "messages_sent",
+    "bytes_sent",
+    "rate_bytes_per_s",
+    "reconnect_in_s",
+    "last_error",
+    "generation",
+)
 RATE_SAMPLES = 4  # rates are over the last three looks
 
 
@@ -125,3 +143,145 @@ def agent_document(config: Config, version: str, pid: int, uptime_s: float) -> d
         "pid": pid,
         "uptime_s": round(uptime_s, 1),
     }
+
+
+def buffer_document(stats: OutboxStats) -> dict[str, Any]:
+    """What waits here, and how safe it is. Cells are values and gaps."""
+    return {
+        "epoch": f"{stats.epoch:016x}",
+        "next_seq": stats.next_seq,
+        "atoms": stats.atoms,
+        "cells": stats.cells,
+        "bytes": stats.bytes,
+        "oldest_age_s": rounded(stats.oldest_age_s),
+        "disk_bytes": stats.disk_bytes,
+        "disk_bytes_max": stats.disk_bytes_max,
+        "disk_full": stats.disk_full,
+        "journal_ticks": stats.journal_ticks,
+        "journal_fill": round(stats.journal_fill, 4),
+        "commits": stats.commits,
+        "commits_failed": stats.commits_failed,
+        "last_commit_age_s": rounded(stats.last_commit_age_s),
+        "power_cut_window_s": stats.power_cut_window_s,
+    }
+
+
+def sync_document(status: SyncStatus | None, now_s: float) -> dict[str, Any]:
+    """How the cloud is reached; `configured` is false without a [cloud] table, and all else null."""
+    if status is None:
+        return {"configured": False} | dict.fromkeys(SYNC_FIELDS)
+    return {
+        "configured": True,
+        "connected": status.connected,
+        "last_ack_age_s": None if status.last_ack_at is None else round(now_s - status.last_ack_at, 3),
+        "in_flight_bytes": status.in_flight_bytes,
+        "messages_sent": status.messages_sent,
+        "bytes_sent": status.bytes_sent,
+        "rate_bytes_per_s": round(status.rate_bytes_per_s, 1),
+        "reconnect_in_s": None if status.reconnect_at is None else round(max(0.0, status.reconnect_at - now_s), 3),
+        "last_error": status.last_error,
+        "generation": f"{status.generation:016x}",
+    }
+
+
+def loss_document(stats: OutboxStats) -> dict[str, int]:
+    """Cells lost since the outbox was made, by reason; those of power cuts are estimates."""
+    return {reason.name.lower(): count for reason, count in sorted(stats.losses.items()) if count}
+
+
+def rounded(seconds: float | None) -> float | None:
+    """To the millisecond."""
+    return None if seconds is None else round(seconds, 3)
+
+
+class HasStats(Protocol):
+    """What is asked of the recorder."""
+
+    def stats(self) -> OutboxStats: ...
+
+
+class HasStatus(Protocol):
+    """What is asked of the syncer."""
+
+    @property
+    def status(self) -> SyncStatus: ...
+
+
+class StatusView:
+    """Puts the document together from the running parts. Called on the main thread."""
+
+    def __init__(
+        self,
+        config: Config,
+        sources: Sources,
+        writer: Writer,
+        *,
+        recorder: HasStats,
+        sync: HasStatus | None,
+        clock: Clock,
+    ) -> None:
+        self._config = config
+        self._sources = sources
+        self._writer = writer
+        self._recorder = recorder
+        self._sync = sync
+        self._clock = clock
+        self._started_ns = clock.boottime_ns()
+        self._meter = RateMeter(sources.lines, clock)
+
+    def look(self) -> None:
+        """Call now and then: rates are measured between looks."""
+        self._meter.look()
+
+    def sensors(self) -> list[dict[str, Any]]:
+        """Every sensor with its channels' latest."""
+        now_us = self._clock.boottime_ns() // NS_PER_US
+        rates = self._meter.rates()
+        order = {plan.id: at for at, plan in enumerate(self._config.sensors)}
+        found = [sensor for line in self._sources.lines for sensor in line.sensors]
+        return [sensor_document(sensor, now_us, rates) for sensor in sorted(found, key=lambda each: order[each.name])]
+
+    def status(self) -> dict[str, Any]:
+        """The whole document."""
+        now_ns = self._clock.boottime_ns()
+        quarantined = self._sources.quarantined()
+        lines = [line_document(line, line.name in quarantined) for line in self._sources.lines]
+        sensors = self.sensors()
+        stats = self._recorder.stats()
+        status = None if self._sync is None else self._sync.status
+        sync = sync_document(status, now_ns / NS_PER_S)
+        clock = self._clock.sync_state()
+        reasons = self._own_reasons(now_ns, stats, status) + sensor_reasons(sensors, lines)
+        uptime_s = (now_ns - self._started_ns) / NS_PER_S
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "health": "unhealthy" if reasons else "healthy",
+            "reasons": reasons,
+            "agent": agent_document(self._config, VERSION, os.getpid(), uptime_s),
+            "clock": {"synchronised": clock.synchronised, "uncertainty_us": clock.uncertainty_us},
+            "lines": lines,
+            "sensors": sensors,
+            "buffer": buffer_document(stats),
+            "sync": sync,
+            "losses": loss_document(stats),
+        }
+
+    def line(self) -> str:
+        """One line for systemd."""
+        stats = self._recorder.stats()
+        link = "" if self._sync is None else "connected, " if self._sync.status.connected else "not connected, "
+        lost = sum(bool(sensor.error) and not sensor.ended for line in self._sources.lines for sensor in line.sensors)
+        trouble = f", {lost} sensors lost" if lost else ""
+        return f"{link}{len(self._config.sensors)} sensors, {stats.cells} readings buffered{trouble}"
+
+    def _own_reasons(self, now_ns: int, stats: OutboxStats, status: SyncStatus | None) -> list[str]:
+        reasons = []
+        if not self._sources.is_alive(now_ns, ALIVE_S_MAX):
+            reasons.append("a bus thread does not answer")
+        if not self._writer.is_alive(now_ns, ALIVE_S_MAX):
+            reasons.append("the writer does not answer")
+        if self._writer.error:
+            reasons.append(f"commits fail: {self._writer.error}")
+        if status is not None and not status.connected:
+            reasons.append(f"the cloud is not reached: {status.last_error or 'connecting'}")
+        return reasons

@@ -1,4 +1,4 @@
-"""The writer: one thread that commits what the journal holds, on a grid, and tells the syncer."""
+"""The writer: one thread that commits what the journal holds when the recorder says so, and tells the syncer."""
 
 from __future__ import annotations
 
@@ -18,24 +18,25 @@ WAIT_S_MAX = 2.0  # it looks up at least so often, so that the watchdog sees it 
 class Commits(Protocol):
     """What the writer needs of the recorder."""
 
-    def commit(self) -> object:
-        """Store what was journalled since the last commit."""
+    def due_in_s(self, now_ns: int) -> float:
+        """Seconds until the next commit."""
+        ...
+
+    def commit(self) -> object | None:
+        """Store what was journalled since the last commit; None when there was nothing."""
         ...
 
 
 class Writer:
     """`step` is one look at the clock, without a thread; the thread only repeats it."""
 
-    def __init__(self, recorder: Commits, interval_s: float, on_commit: Callable[[], None], clock: Clock) -> None:
+    def __init__(self, recorder: Commits, on_commit: Callable[[], None], clock: Clock) -> None:
         self._recorder = recorder
-        self._interval_ns = round(interval_s * NS_PER_S)
         self._on_commit = on_commit
         self._clock = clock
         self.alive_ns = clock.boottime_ns()
-        self.committed_ns = self.alive_ns  # when the last commit succeeded
         self.error = ""  # of the last commit; empty: it succeeded
         self.failure: BaseException | None = None  # what ended the thread
-        self._due_ns = self.alive_ns + self._interval_ns
         self._poked = threading.Event()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
@@ -45,8 +46,7 @@ class Writer:
         self._thread.start()
 
     def poke(self) -> None:
-        """Commit now and not only at the next grid point: the journal is filling up, or an alarm waits."""
-        self._due_ns = self._clock.boottime_ns()
+        """Look now whether a commit is due: the journal is filling up, or an alarm waits. For any thread."""
         self._poked.set()
 
     def stop(self, timeout_s: float) -> None:
@@ -56,19 +56,26 @@ class Writer:
         if self._thread.is_alive():
             self._thread.join(timeout_s)
 
+    @property
+    def is_running(self) -> bool:
+        """False once the thread has ended, or never began."""
+        return self._thread.is_alive()
+
+    def is_alive(self, now_ns: int, limit_s: float) -> bool:
+        """Whether the thread looked up within the limit."""
+        return self.failure is None and now_ns - self.alive_ns <= limit_s * NS_PER_S
+
     def step(self) -> float:
         """Commit if it is due; the seconds until the next. Raises OutboxCorrupt."""
         self.alive_ns = self._clock.boottime_ns()
-        if self.alive_ns >= self._due_ns:
-            behind = (self.alive_ns - self._due_ns) // self._interval_ns
-            self._due_ns += (behind + 1) * self._interval_ns
+        if self._recorder.due_in_s(self.alive_ns) <= 0:
             self.commit()
-        return max(0.0, (self._due_ns - self._clock.boottime_ns()) / NS_PER_S)
+        return self._recorder.due_in_s(self._clock.boottime_ns())
 
     def commit(self) -> None:
-        """Commit now; a disk that refuses is told once, and tried again at the next grid point."""
+        """Commit now; a disk that refuses is told once, and tried again when the recorder says."""
         try:
-            self._recorder.commit()
+            wrote = self._recorder.commit() is not None
         except OutboxCorrupt:
             raise
         except AgentError as error:
@@ -79,14 +86,15 @@ class Writer:
         if self.error:
             log.info("commits work again")
         self.error = ""
-        self.committed_ns = self._clock.boottime_ns()
-        self._on_commit()
+        if wrote:
+            self._on_commit()
 
     def _run(self) -> None:
         try:
             while not self._stopping:
-                if self._poked.wait(min(self.step(), WAIT_S_MAX)):
-                    self._poked.clear()
+                wait_s = self.step()
+                self._poked.wait(max(0.0, min(wait_s, WAIT_S_MAX)))
+                self._poked.clear()
             self.commit()
         except BaseException as error:  # the agent ends on it
             self.failure = error

@@ -1,0 +1,199 @@
+"""Everything is wired here, once: sources → recorder → sync, the control socket and the watchdog round them.
+
+Threads: one per bus line, their guard, the writer. The main thread runs asyncio: sync, control socket, watchdog.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import signal
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edge_agent.config.model import CloudSection, Config
+from edge_agent.control import ControlServer, RequestRefused
+from edge_agent.errors import CredentialsRejected
+from edge_agent.health import ALIVE_S_MAX, Notifier, watchdog_period_s
+from edge_agent.outbox.options import OutboxOptions
+from edge_agent.outbox.recorder import Recorder
+from edge_agent.sources.sources import Sources, make_lines
+from edge_agent.status import StatusView
+from edge_agent.version import VERSION
+from edge_agent.writer import Writer
+from wire.clock import Clock, boot_id, machine_id
+from wire.sync.gateway import Identity, SyncOptions
+
+if TYPE_CHECKING:
+    from edge_agent.sync.grpc_transport import SyncClient
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 2.0  # between two looks at the threads' health
+STOP_S_MAX = 10.0  # for the cycles and the commit that run when the agent is told to stop
+DRAIN_LOOK_S = 0.05
+
+
+class Agent:
+    """One gateway. Construction opens the outbox and the control socket; `run` does the work."""
+
+    def __init__(self, config: Config, clock: Clock) -> None:
+        """Open what must be ours alone. Raises StateBusy, StateUnusable, OutboxCorrupt, CredentialsRejected."""
+        if config.cloud is not None:
+            check_credentials(config.cloud)
+        self._config = config
+        self._clock = clock
+        machine = machine_id()
+        self._recorder = Recorder.open(
+            config.state_dir, config.runtime_dir, clock, boot_id(), machine, outbox_options(config)
+        )
+        lines = make_lines(config.sensors, config.buses, clock)
+        for line in lines:
+            for group in line.groups:
+                self._recorder.register(group.set, group.priority)
+        self._sources = Sources(lines, self._recorder.take, clock)
+        self._sync = make_sync(config, self._recorder, clock, machine)
+        self._writer = Writer(self._recorder, self._committed, clock)
+        self._recorder.wake = self._writer.poke
+        self._view = StatusView(
+            config, self._sources, self._writer, recorder=self._recorder, sync=self._sync, clock=clock
+        )
+        operations = {"status": lambda _: self._view.status(), "read": self._read}
+        self._control = ControlServer(config.runtime_dir, operations)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        try:
+            self._control.bind()
+        except BaseException:
+            self._recorder.close()
+            raise
+
+    async def run(self) -> None:
+        """Work until SIGTERM or SIGINT, then end in order: cycles, commit, a last try to deliver.
+
+        Raises OutboxCorrupt, or whatever mistake of ours ended a thread.
+        """
+        self._loop = asyncio.get_running_loop()
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, stop.set)
+        notifier = Notifier()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                services = [tasks.create_task(self._control.run(), name="control")]
+                if self._sync is not None:
+                    services.append(tasks.create_task(self._sync.run(), name="sync"))
+                self._writer.start()
+                self._sources.start()
+                log.info("%s collects from %d sensors", self._config.agent.name, len(self._config.sensors))
+                notifier.send("READY=1", f"STATUS={self._view.line()}")
+                services.append(tasks.create_task(self._watch(notifier), name="watchdog"))
+                await stop.wait()
+                notifier.send("STOPPING=1", "STATUS=stopping")
+                await self._end_collecting()
+                for service in services:
+                    service.cancel()
+        except* BaseException as group:
+            raise first_of(group) from None
+        finally:
+            await asyncio.to_thread(self._close)
+        log.info("stopped")
+
+    def _committed(self) -> None:
+        """Called by the writer's thread after each commit."""
+        if self._sync is not None and self._loop is not None:
+            with suppress(RuntimeError):  # the loop has ended: nobody is there to be told
+                self._loop.call_soon_threadsafe(self._sync.committed)
+
+    async def _watch(self, notifier: Notifier) -> None:
+        """Look at the threads; tell systemd while they work; end the agent when one of them died."""
+        period_s = min(LOOK_S, watchdog_period_s() or LOOK_S)
+        while True:
+            await asyncio.sleep(period_s)
+            failure = self._sources.failure() or self._writer.failure
+            if failure is not None:
+                raise failure
+            self._view.look()
+            now_ns = self._clock.boottime_ns()
+            lines = [f"STATUS={self._view.line()}"]
+            if self._sources.is_alive(now_ns, ALIVE_S_MAX) and self._writer.is_alive(now_ns, ALIVE_S_MAX):
+                lines.append("WATCHDOG=1")
+            notifier.send(*lines)
+
+    async def _end_collecting(self) -> None:
+        """The running cycles end, what they took is committed and, as far as the time goes, delivered."""
+        for name in await asyncio.to_thread(self._sources.stop, STOP_S_MAX):
+            log.warning('"%s" did not end within %g s and is left behind', name, STOP_S_MAX)
+        await asyncio.to_thread(self._writer.stop, STOP_S_MAX)
+        cloud = self._config.cloud
+        if self._sync is not None and cloud is not None and cloud.drain > 0:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(cloud.drain):
+                    while not self._sync.is_drained():
+                        await asyncio.sleep(DRAIN_LOOK_S)
+
+    def _close(self) -> None:
+        """Let go of everything; after a failure as a killed process would, so that the next start looks closely."""
+        self._sources.stop(STOP_S_MAX)
+        self._writer.stop(STOP_S_MAX)
+        if self._writer.failure is None and not self._writer.is_running:
+            self._recorder.close()
+        else:
+            self._recorder.abandon()
+
+    def _read(self, request: Mapping[str, Any]) -> object:
+        sensor = request.get("sensor")
+        found = [each for each in self._view.sensors() if sensor in (None, each["id"])]
+        if not found:
+            raise RequestRefused(f"no sensor {sensor!r}; the agent must be restarted to take a new configuration over")
+        return found
+
+
+def outbox_options(config: Config) -> OutboxOptions:
+    """[buffer] as the recorder wants it."""
+    interval_s = config.buffer.commit_interval
+    defaults = OutboxOptions()
+    return OutboxOptions(
+        commit_interval_s=interval_s,
+        alarm_interval_s=min(defaults.alarm_interval_s, interval_s),
+        journal_bytes=config.buffer.journal_size,
+        bytes_max=config.buffer.max_size,
+    )
+
+
+def check_credentials(cloud: CloudSection) -> None:
+    """All three files can be read. Raises CredentialsRejected with the fix."""
+    for name in ("ca", "cert", "key"):
+        path = Path(getattr(cloud, name))
+        try:
+            path.read_bytes()
+        except OSError as error:
+            raise CredentialsRejected(
+                f"[cloud] {name} = {path}: {error.strerror}. Try: cloud-sync cert issue, and copy its files here"
+            ) from error
+
+
+def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first error of a task group, out of its wrapping."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def make_sync(config: Config, recorder: Recorder, clock: Clock, machine: str) -> SyncClient | None:
+    """The syncer, where there is a [cloud] table."""
+    if config.cloud is None:
+        return None
+    from edge_agent.sync.grpc_transport import SyncClient
+
+    cloud = config.cloud
+    identity = Identity(
+        machine=hashlib.sha256(machine.encode()).digest()[:16],
+        agent_version=VERSION,
+        config_version=config.version,
+    )
+    options = SyncOptions(batch_s=cloud.batch, backoff_base_s=cloud.backoff_min, backoff_max_s=cloud.backoff_max)
+    return SyncClient(recorder.view(), identity, options, cloud, clock)
