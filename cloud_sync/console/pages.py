@@ -10,7 +10,7 @@ from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.responses import Response
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from cloud_sync.console import views
+from cloud_sync.console import views, words
 from cloud_sync.console.assets import Assets
 from cloud_sync.errors import QueryInvalid
 from cloud_sync.http_api.compress import answer, takes_gzip
@@ -127,12 +127,13 @@ class Pages:
             names=names,
             windows=views.WINDOWS.values(),
             window=window,
+            end=None if end_ms is None else words.rfc3339(end_ms),
             end_ms=end_ms,
             now_ms=now_ms,
             path=f"/gateways/{quote(gateway, safe='')}",
             out_of_view=newest_us is not None
             and not shown_to_ms - window.span_ms <= newest_us // 1000 <= shown_to_ms + window.span_ms,
-            newest_ms=None if newest_us is None else newest_us // 1000 + window.span_ms // 20,
+            newest="" if newest_us is None else words.rfc3339(newest_us // 1000 + window.span_ms // 20),
             csv=csv,
             api=api,
             curl=f"curl '{host}{api}'",

@@ -203,5 +203,5 @@ def api_path(gateway: str, names: list[str], window: Window, end_ms: int | None,
     if end_ms is None:
         query.append(("start", f"-{window.name}"))
     else:
-        query += [("start", str(end_ms - window.span_ms)), ("end", str(end_ms))]
+        query += [("start", words.rfc3339(end_ms - window.span_ms)), ("end", words.rfc3339(end_ms))]
     return "/v1/query?" + urlencode([*query, *more.items()], quote_via=quote, safe="/:")

@@ -29,7 +29,7 @@ _UNITS = {
     "1/min": "per min",
     "beat/min": "bpm",
 }
-_SPANS_S = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
+_SPANS_S = (("y", 31_557_600), ("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 
 
 def unit_text(unit: str) -> str:
@@ -82,6 +82,12 @@ def ago_text(time_ms: int, now_ms: int) -> str:
 def time_text(time_ms: int) -> str:
     """UTC to the second."""
     return datetime.fromtimestamp(time_ms // 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def rfc3339(time_ms: int) -> str:
+    """As the API reads it, exact to the millisecond."""
+    moment = datetime.fromtimestamp(time_ms // 1000, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{time_ms % 1000:03d}Z"
 
 
 def reason_text(reason: str) -> str:

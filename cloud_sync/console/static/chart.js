@@ -241,8 +241,8 @@
     const end = endMs();
     const query = new URLSearchParams({ gateway, step: `${stepMs / 1000}s` });
     // Whole buckets: the first one in view must not be cut.
-    query.set("start", String(Math.floor((end - spanMs) / stepMs) * stepMs));
-    query.set("end", String(Math.round(fixedEndMs ?? end + AHEAD_MS)));
+    query.set("start", new Date(Math.floor((end - spanMs) / stepMs) * stepMs).toISOString());
+    query.set("end", new Date(fixedEndMs ?? end + AHEAD_MS).toISOString());
     for (const name of new Set(charts.flatMap((chart) => chart.lines.map((line) => line.name)))) query.append("series", name);
     if (cursor) query.set("after", cursor);
     return `/v1/query?${query}`;
