@@ -72,25 +72,28 @@ def find_steps(rows: I64, counts: list[int], lengths: I64) -> dict[int, Step]:
     """Divide the rows in `counts` that have a common step, in place. A meter that counts by 10 W, say."""
     if rows.shape[1] < STEP_READINGS_MIN or not counts:
         return {}
-    few = np.abs(np.diff(rows[counts, :PROBES], axis=1))
+    probes = rows[counts, :: max(1, rows.shape[1] // PROBES)]
+    few = np.abs(probes[:, 1:] - probes[:, :1])
     places = np.array(counts)[np.gcd.reduce(few, axis=1) != 1]
     if not len(places):
         return {}
     chosen, sizes = rows[places], lengths[places]
-    present = np.arange(rows.shape[1]) < sizes[:, None]
-    away = np.abs(chosen - chosen[:, :1]) * present
+    away = np.abs(chosen - chosen[:, :1])
+    away[np.arange(rows.shape[1]) >= sizes[:, None]] = 0
     steps = np.gcd.reduce(away, axis=1)
-    moves = np.count_nonzero(np.diff(away, axis=1), axis=1)
-    found = {}
-    for at in np.flatnonzero(steps > 1).tolist():
-        step, count = int(steps[at]), int(sizes[at])
-        numbers = chosen[at, :count]
-        base = int(numbers[0]) % step
-        if int(moves[at]) * (step.bit_length() - 1) < STEP_BITS_MIN or (numbers % step != base).any():
-            continue
-        rows[places[at], :count] = numbers // step
-        found[int(places[at])] = Step(step, base)
-    return found
+    moves = np.count_nonzero(away[:, 1:] != away[:, :-1], axis=1)
+    saved = moves * np.log2(np.maximum(steps, 1)).astype(np.int64)
+    worth = np.flatnonzero((steps > 1) & (saved >= STEP_BITS_MIN))
+    if not len(worth):
+        return {}
+    whole, rest = np.divmod(chosen[worth], steps[worth, None])
+    exact = ((rest == rest[:, :1]) | (away[worth] == 0)).all(axis=1)  # a difference over int64 has no true step
+    places, worth = places[worth[exact]], worth[exact]
+    rows[places] = whole[exact]
+    return {
+        place: Step(step, base)
+        for place, step, base in zip(places.tolist(), steps[worth].tolist(), rest[exact, 0].tolist())
+    }
 
 
 def find_decimals(columns: list[Column], width: int) -> list[tuple[int, Step, I64]]:

@@ -8,27 +8,25 @@ from wire.varint import I64
 
 PERIOD_BITS = 16  # fraction bits of the period
 PERIOD_MAX = 1 << 63
+HOLE = 4  # a step of so many middle ones is a hole, not a late cycle
 
 
 def to_line(stamps: I64) -> tuple[int, I64]:
-    """The period (fixed point) of the better of two lines, and the stamps' distance from it.
+    """The period (fixed point) of a line, and the stamps' distance from it.
 
-    The line between the ends suits a loop that keeps its period; the line of the middle step suits one with holes.
+    The line between the ends suits a loop that keeps its period; where there are holes, that of the middle step does.
     """
-    if len(stamps) < 2:
+    last = len(stamps) - 1
+    if last < 1:
         return 0, stamps
-    steps = np.diff(stamps)
-    ends = (int(stamps[-1]) - int(stamps[0]) << PERIOD_BITS) // (len(stamps) - 1)
-    middle = int(np.partition(steps, len(steps) // 2)[len(steps) // 2]) << PERIOD_BITS
-    best: tuple[int, I64] = (0, stamps)
-    least = -1
-    for period in dict.fromkeys((ends, middle)):
-        if 0 <= period < PERIOD_MAX:
-            residuals = _shift(stamps, period, away=True)
-            cost = min(_bits(residuals - residuals[0]), _bits(np.diff(residuals)))
-            if least < 0 or cost < least:
-                best, least = (period, residuals), cost
-    return best
+    steps = stamps[1:] - stamps[:-1]
+    middle = int(np.partition(steps, last // 2)[last // 2])
+    period = (int(stamps[-1]) - int(stamps[0]) << PERIOD_BITS) // last
+    if int(steps.max()) > HOLE * middle or int(steps.min()) < 0:
+        period = middle << PERIOD_BITS
+    if not 0 <= period < PERIOD_MAX:
+        return 0, stamps
+    return period, _shift(stamps, period, away=True)
 
 
 def from_line(residuals: I64, period: int) -> I64:
@@ -42,9 +40,3 @@ def _shift(stamps: I64, period: int, *, away: bool) -> I64:
     line = places * whole + (places * part >> np.uint64(PERIOD_BITS))
     numbers = stamps.view(np.uint64)
     return (numbers - line if away else numbers + line).view(np.int64)
-
-
-def _bits(numbers: I64) -> int:
-    """About how many bits the numbers need: the sum of their exponents."""
-    sizes = np.abs(numbers).astype(np.float64) + 1.0
-    return int((sizes.view(np.int64) >> np.int64(52)).sum() - 1023 * len(numbers))
