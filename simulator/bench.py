@@ -124,6 +124,7 @@ class Bench:
         transport_name: str,
         *,
         log: Path | None = None,
+        socket_dir: Path | None = None,
         faults: Sequence[PlannedFault] = (),
     ) -> None:
         """Raises SpecInvalid for two parts at one address or a fault of none, TransportRefused."""
@@ -134,7 +135,9 @@ class Bench:
         for planned in faults:
             self._plan(planned)
         self._folder = tempfile.TemporaryDirectory(prefix="edge-sim-", ignore_cleanup_errors=True)
-        self._transport = transport.make(transport_name, self._lines, self._reactor, Path(self._folder.name))
+        self._transport = transport.make(
+            transport_name, self._lines, self._reactor, socket_dir or Path(self._folder.name)
+        )
         self._control: ControlServer | None = None
         self._command: Sequence[str] = ()
         self._program: subprocess.Popen[bytes] | None = None

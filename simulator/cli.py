@@ -23,6 +23,24 @@ def version() -> None:
     click.echo(f"edge-sim {installed_version('tidegate')}")
 
 
+@main.command()
+@click.option("--headless", is_flag=True, help="End after the summary, also on a terminal.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the summary to FILE.", metavar="FILE")
+@click.option("--seed", type=int, default=1, show_default=True, help="Of the simulated weather and noise.")
+@click.option("--keep", type=click.Path(path_type=Path), metavar="DIR", help="Work in DIR (made, empty) and leave it.")
+def demo(headless: bool, json_file: Path | None, seed: int, keep: Path | None) -> None:
+    """Run a cloud and three gateways, break everything, and count.
+
+    Readings arrive, the network is cut for 10 s and comes back, an agent is killed (SIGKILL) and restarted, the cloud
+    is killed under load and restarted. Then two independent counts are compared: what the simulated chips gave out,
+    and what the cloud's query API returns. Exit code 0 only if nothing is lost and nothing is doubled.
+    """
+    from simulator.demo import run_demo
+
+    stay = not headless and sys.stdout.isatty()
+    sys.exit(run_demo(stay=stay, json_file=json_file, seed=seed, keep=keep))
+
+
 @main.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.option(
     "--i2c",
@@ -48,6 +66,12 @@ def version() -> None:
     help="Append a JSON line for each conversion that a part hands out. No two of a part are equal then.",
 )
 @click.option(
+    "--socket-dir",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    metavar="DIR",
+    help="Where sockets stand if they are needed: bus N is unix:DIR/i2c-N. Default: a temporary folder.",
+)
+@click.option(
     "--control", type=click.Path(path_type=Path), metavar="SOCKET", help="Take commands there: see edge-sim ctl."
 )
 @click.option(
@@ -65,6 +89,7 @@ def bus(
     seed: int,
     wanted: str,
     log: Path | None,
+    socket_dir: Path | None,
     control: Path | None,
     faults: tuple[str, ...],
     command: tuple[str, ...],
@@ -84,7 +109,7 @@ def bus(
         described = [part for text in parts for part in bench.parse_parts(text)]
         planned = [bench.parse_fault(text) for text in faults]
         name, reason = transport.choose(wanted if command else "unix")
-        table = bench.Bench(described, SystemClock(), seed, name, log=log, faults=planned)
+        table = bench.Bench(described, SystemClock(), seed, name, log=log, socket_dir=socket_dir, faults=planned)
     except (bench.SpecInvalid, TransportRefused) as error:
         raise click.ClickException(str(error)) from error
     except OSError as error:

@@ -71,6 +71,10 @@ class Proxy:
         if mode is Mode.CUT:
             self._reset(lambda _: True)
 
+    def retarget(self, host: str, port: int) -> None:
+        """Lead new connections elsewhere."""
+        self._target = (host, port)
+
     async def close(self) -> None:
         """Reset every connection and stop listening."""
         if self._server is None:

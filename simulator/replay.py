@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import os
 from pathlib import Path
 
@@ -19,8 +20,8 @@ def machine_temperature() -> Path:
     return whole if whole.is_file() else EXCERPT
 
 
-def number_rows(source: Path, target: Path) -> list[str]:
-    """Write `source`'s values to `target` as columns `row` (0, 1, 2, ...) and `value`, and return the values.
+def number_rows(source: Path, target: Path, count: int) -> None:
+    """Write `count` rows to `target`: `row` (0, 1, 2, ...) and `value`, `source`'s values again and again.
 
     The row number makes every row distinct, so that a reader can tell a lost row from one that reads the same.
     """
@@ -29,5 +30,4 @@ def number_rows(source: Path, target: Path) -> list[str]:
     with target.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["row", "value"])
-        writer.writerows(enumerate(values))
-    return values
+        writer.writerows(zip(range(count), itertools.cycle(values)))

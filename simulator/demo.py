@@ -1,0 +1,251 @@
+"""The demonstration: a cloud and three gateways; everything is broken once; then two independent counts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from simulator import replay, transport
+from simulator.bench import Part
+from simulator.lab.count import Count
+from simulator.lab.gateway import LabGateway, Plan
+from simulator.lab.processes import LabFailed
+from simulator.lab.site import Site
+from simulator.network import Mode
+from simulator.screen import GatewayLine, Screen
+
+ARRIVE_S = 4.0  # readings flow undisturbed
+CUT_S = 10.0
+BACKLOG_S = 3.0  # a second, shorter cut, so that the cloud has a drain under way when it is killed
+DRAIN_TIMEOUT_S = 20.0
+COUNT_TIMEOUT_S = 20.0
+DRAIN_BYTES = 1_000  # the cloud is killed when so much of the backlog has gone up
+LOOK_S = 0.25
+REPLAY_ROWS = 200_000  # longer than anyone looks, so that no row number comes twice
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What `--json` writes."""
+
+    count: Count
+    wire_bytes_per_reading: float
+    seconds: float
+
+    def document(self) -> dict[str, float]:
+        """Stable keys."""
+        return {
+            "taken": self.count.taken,
+            "stored": self.count.stored,
+            "lost": self.count.lost,
+            "doubled": self.count.doubled,
+            "in_flight": self.count.in_flight,
+            "wire_bytes_per_reading": round(self.wire_bytes_per_reading, 3),
+            "seconds": round(self.seconds, 1),
+        }
+
+
+def plans(folder: Path, transport_name: str) -> list[Plan]:
+    """One part on one bus; three on two buses; a recorded series."""
+    rows = folder / "machine.csv"
+    replay.number_rows(replay.machine_temperature(), rows, REPLAY_ROWS)
+    cellar = {"north": Part(1, "bme280", 0x76), "south": Part(1, "bme280", 0x77), "attic": Part(3, "bme280", 0x76)}
+    return [
+        Plan("greenhouse", {"climate": Part(1, "bme280", 0x76)}, transport=transport_name),
+        Plan("cellar", cellar, transport=transport_name),
+        Plan("workshop", replay=rows),
+    ]
+
+
+class Demo:
+    """One run over a site."""
+
+    def __init__(self, site: Site, screen: Screen) -> None:
+        self._site = site
+        self._screen = screen
+        self._started = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Since the start."""
+        return time.monotonic() - self._started
+
+    async def run(self) -> Result:
+        """Every phase in order. Raises LabFailed when a part does not come back."""
+        site = self._site
+        self._say("making keys, starting a cloud and three gateways")
+        await site.build()
+        self._say(f"web page: {site.cloud.url}")
+        async with self._watching():
+            await self._readings_arrive()
+            await self._network_is_cut()
+            await self._agent_is_killed(site.gateways[1])
+            await self._cloud_is_killed()
+            self._say("counting")
+            stocks = await site.take_stock()
+            count = await site.count(stocks, COUNT_TIMEOUT_S)
+        stored = sum((await asyncio.to_thread(site.cloud.stored)).values())
+        return Result(count, site.wire_bytes / max(stored, 1), self.seconds)
+
+    async def stay(self) -> None:
+        """Keep everything up, and the table fresh, until cancelled."""
+        async with self._watching():
+            await asyncio.get_running_loop().create_future()
+
+    async def _readings_arrive(self) -> None:
+        self._say("readings arrive")
+        if not await self._until_stored({gateway.plan.name: 1 for gateway in self._site.gateways}):
+            raise LabFailed(f"no reading arrived within {DRAIN_TIMEOUT_S:.0f} s. {self._logs()}")
+        await asyncio.sleep(ARRIVE_S)
+
+    async def _network_is_cut(self) -> None:
+        self._say(f"network cut for {CUT_S:.0f} s")
+        self._site.set_network(Mode.CUT)
+        await asyncio.sleep(CUT_S)
+        taken = await self._taken()
+        buffered = sum(line.buffered or 0 for line in await self._lines())
+        self._say(f"network back, buffering {buffered} readings")
+        await self._drained(taken)
+
+    async def _agent_is_killed(self, gateway: LabGateway) -> None:
+        self._say(f"SIGKILL to the agent of {gateway.plan.name}")
+        await asyncio.to_thread(gateway.kill)
+        await asyncio.to_thread(gateway.start)
+        self._say("agent restarted: what the journal held is taken up again")
+        await self._drained(await self._taken())
+
+    async def _cloud_is_killed(self) -> None:
+        site = self._site
+        self._say(f"network cut for {BACKLOG_S:.0f} s, to have a backlog")
+        site.set_network(Mode.CUT)
+        await asyncio.sleep(BACKLOG_S)
+        sent = site.wire_bytes
+        site.set_network(Mode.PASS)
+        await asyncio.to_thread(self._wait_for_wire, sent + DRAIN_BYTES * len(site.networks))
+        await asyncio.to_thread(site.cloud.kill)
+        self._say("SIGKILL to the cloud, in the middle of the drain")
+        await asyncio.to_thread(site.restart_cloud)
+        self._say("cloud restarted")
+        await self._drained(await self._taken())
+
+    def _wait_for_wire(self, wire_bytes: int) -> None:
+        """Until so much has gone over the networks."""
+        end = time.monotonic() + DRAIN_TIMEOUT_S
+        while self._site.wire_bytes < wire_bytes and time.monotonic() < end:
+            time.sleep(0.002)
+
+    async def _taken(self) -> dict[str, int]:
+        return {line.name: line.taken for line in await self._lines() if line.taken is not None}
+
+    async def _drained(self, wanted: dict[str, int]) -> None:
+        self._site.set_network(Mode.PASS)
+        if not await self._until_stored(wanted):
+            raise LabFailed(f"not drained within {DRAIN_TIMEOUT_S:.0f} s. {self._logs()}")
+        self._say("drained")
+
+    async def _until_stored(self, wanted: dict[str, int]) -> bool:
+        cloud = self._site.cloud
+
+        def reached() -> bool:
+            stored = cloud.stored()
+            return all(stored.get(name, 0) >= number for name, number in wanted.items())
+
+        return await asyncio.to_thread(cloud.wait_for, reached, DRAIN_TIMEOUT_S)
+
+    async def _lines(self) -> list[GatewayLine]:
+        """Every gateway as it says itself, and as the cloud says."""
+        stored: dict[str, int] = {}
+        with contextlib.suppress(OSError):
+            stored = await asyncio.to_thread(self._site.cloud.stored)
+        statuses = await asyncio.gather(*(asyncio.to_thread(gateway.status) for gateway in self._site.gateways))
+        lines = []
+        for gateway, status in zip(self._site.gateways, statuses):
+            name = gateway.plan.name
+            sensors = f"{len(gateway.plan.parts)} x BME280" if gateway.plan.parts else "CSV replay"
+            if status is None:
+                lines.append(GatewayLine(name, sensors, None, None, None, stored.get(name)))
+                continue
+            buffer, sync = status["buffer"], status["sync"]
+            connected = bool(sync["connected"])
+            lines.append(GatewayLine(name, sensors, buffer["next_seq"], buffer["cells"], connected, stored.get(name)))
+        return lines
+
+    @asynccontextmanager
+    async def _watching(self) -> AsyncIterator[None]:
+        """Renew the table beside the work."""
+
+        async def watch() -> None:
+            while True:
+                self._screen.show(await self._lines())
+                await asyncio.sleep(LOOK_S)
+
+        task = asyncio.create_task(watch())
+        try:
+            yield
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    def _say(self, text: str) -> None:
+        self._screen.say(text, self.seconds)
+
+    def _logs(self) -> str:
+        return f"Logs: {self._site.cloud.folder.parent}/*.log and */agent.log; keep them with --keep DIR"
+
+
+def run_demo(*, stay: bool, json_file: Path | None, seed: int, keep: Path | None) -> int:
+    """Run, show, write. Returns the exit code: 0 only if the counts hold, 130 after Ctrl-C before that."""
+    folder = keep.resolve() if keep is not None else Path(tempfile.mkdtemp(prefix="tidegate-demo-"))
+    try:
+        if keep is not None:
+            folder.mkdir(parents=True)
+        return asyncio.run(_run(folder, stay, json_file, seed))
+    except FileExistsError:
+        print(f"edge-sim: {folder} is there already; --keep makes a new folder", file=sys.stderr)
+        return 1
+    except LabFailed as error:
+        print(f"edge-sim: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except asyncio.CancelledError:
+        return 128 + signal.SIGTERM
+    finally:
+        if keep is None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+async def _run(folder: Path, stay: bool, json_file: Path | None, seed: int) -> int:
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+    assert task is not None
+    loop.add_signal_handler(signal.SIGTERM, task.cancel)
+    name, reason = await asyncio.to_thread(transport.choose)
+    with Screen() as screen:
+        screen.say(f"simulated I2C by {name}{f' ({reason})' if reason else ''}", 0.0)
+        site = Site(folder, plans(folder, name), seed)
+        demo = Demo(site, screen)
+        try:
+            result = await demo.run()
+            screen.summary(result.count, result.wire_bytes_per_reading, result.seconds, site.cloud.url if stay else "")
+            if json_file is not None:
+                text = json.dumps(result.document(), indent=2) + "\n"
+                await asyncio.to_thread(json_file.write_text, text, encoding="utf-8")
+            if stay:
+                screen.begin_table()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await demo.stay()
+            return 0 if result.count.holds else 1
+        finally:
+            await site.close()

@@ -1,0 +1,113 @@
+"""A real cloud-sync as a process, and what its HTTP API says."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from simulator.lab.count import Cycle
+from simulator.lab.processes import Process, command, run, wait_until
+
+START_TIMEOUT_S = 30.0
+HTTP_TIMEOUT_S = 10.0
+
+
+class LabCloud:
+    """One cloud folder and the service on it. Ports are chosen by the system; HTTP's stays after a restart."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.http_port = 0
+        self.grpc_port = 0
+        self._log = folder.parent / "cloud.log"
+        self._process: Process | None = None
+
+    @property
+    def url(self) -> str:
+        """The web page."""
+        return f"http://127.0.0.1:{self.http_port}/"
+
+    def initialise(self) -> None:
+        """Make the folder with its CA."""
+        run("cloud-sync", "init", "--data", str(self.folder))
+
+    def issue(self, gateway: str, target: Path) -> None:
+        """A gateway's certificate: ca.pem, cert.pem, key.pem in `target`."""
+        run("cloud-sync", "cert", "issue", gateway, "--data", str(self.folder), "--out", str(target))
+
+    def start(self) -> None:
+        """Start the service and wait until it is ready. Raises LabFailed."""
+        self._log.write_bytes(b"")
+        arguments = ["serve", "--data", str(self.folder), "--grpc", "127.0.0.1:0"]
+        arguments += ["--http", f"127.0.0.1:{self.http_port}", "--log-level", "warning"]
+        process = Process("cloud-sync", command("cloud-sync", *arguments), self._log)
+        self._process = process
+        wait_until(lambda: "cloud-sync ready" in self._log.read_text(), START_TIMEOUT_S, process, "cloud-sync start")
+        ready = next(line for line in self._log.read_text().splitlines() if line.startswith("cloud-sync ready"))
+        words = dict(word.split("=", 1) for word in ready.split() if "=" in word)
+        self.grpc_port = int(words["grpc"].rpartition(":")[2])
+        self.http_port = int(words["http"].rpartition(":")[2])
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        assert self._process is not None
+        self._process.kill()
+
+    def stop(self) -> None:
+        """SIGTERM."""
+        if self._process is not None:
+            self._process.stop()
+
+    def get(self, path: str, **parameters: Any) -> Any:
+        """One JSON answer. Raises OSError while the service is away."""
+        query = urllib.parse.urlencode(parameters, doseq=True)
+        with urllib.request.urlopen(f"{self.url.rstrip('/')}{path}?{query}", timeout=HTTP_TIMEOUT_S) as answer:
+            return json.load(answer)
+
+    def stored(self) -> dict[str, int]:
+        """Stored cells by gateway."""
+        return {gateway["id"]: gateway["stored"] for gateway in self.get("/v1/gateways")["gateways"]}
+
+    def cycles(self, gateway: str, sensor: str, channels: dict[str, int]) -> list[Cycle]:
+        """Every cycle of a sensor that the query API returns, in order of time; `channels` gives each one's den.
+
+        A cycle is the rows of all channels at one instant, as raw values; two rows of each make two cycles. Where a
+        channel lacks a row, the cycle stands with what it has, and fits no cycle of the sensor.
+        """
+        names = [f"{sensor}/{channel}" for channel in channels]
+        columns: dict[str, list[tuple[int, float]]] = {name: [] for name in names}
+        token = ""
+        while True:
+            page = self.get("/v1/query", gateway=gateway, series=names, start="-1d", time_unit="us", page_token=token)
+            for series in page["series"]:
+                rows = zip(series["times"], series["values"])
+                columns[series["name"]] += [(at, value) for at, value in rows if value is not None]
+            token = page["next_page_token"]
+            if not token:
+                break
+        instants: dict[int, list[list[int | float]]] = {}
+        for index, (name, den) in enumerate(zip(names, channels.values())):
+            for at, value in columns[name]:
+                cells = instants.setdefault(at, [[] for _ in names])
+                cells[index].append(round(value * den) if den else value)
+        cycles = []
+        for _, cells in sorted(instants.items()):
+            for copy in range(max(len(values) for values in cells)):
+                cycles.append(tuple(values[copy] for values in cells if copy < len(values)))
+        return cycles
+
+    def wait_for(self, condition: Callable[[], bool], timeout_s: float) -> bool:
+        """Look every 0.1 s, through a service that is away for a while; False when the time is over."""
+        end = time.monotonic() + timeout_s
+        while time.monotonic() < end:
+            with contextlib.suppress(OSError):
+                if condition():
+                    return True
+            time.sleep(0.1)
+        return False

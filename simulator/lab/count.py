@@ -1,0 +1,68 @@
+"""The checker: what simulated chips gave out and the journal holds, against what the cloud returns.
+
+A cycle is one read of one sensor: a tuple of raw values, distinct from every other of that sensor. Readings are
+counted one per value.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+Cycle = tuple[int | float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """Readings. `lost` and `doubled` must be 0, `foreign` too: what the cloud has and no sensor ever gave."""
+
+    taken: int = 0
+    stored: int = 0
+    lost: int = 0
+    doubled: int = 0
+    foreign: int = 0
+    in_flight: int = 0  # given out when an agent was killed, and not in its journal
+
+    def __add__(self, other: Count) -> Count:
+        return Count(
+            self.taken + other.taken,
+            self.stored + other.stored,
+            self.lost + other.lost,
+            self.doubled + other.doubled,
+            self.foreign + other.foreign,
+            self.in_flight + other.in_flight,
+        )
+
+    @property
+    def holds(self) -> bool:
+        """Nothing lost, nothing doubled, nothing invented, and anything at all."""
+        return self.taken > 0 and not (self.lost or self.doubled or self.foreign)
+
+
+def count(
+    given: Sequence[Cycle],
+    later: Collection[Cycle],
+    journalled: Collection[Cycle],
+    in_flight: Collection[Cycle],
+    stored: Sequence[Cycle],
+) -> Count:
+    """Compare one sensor's cycles.
+
+    given: handed out by the sensor before the journal was looked at; later: handed out after, which may be stored.
+    journalled: all that the journal has held. in_flight: handed out and not journalled when an agent was killed;
+    any other cycle that was given and never journalled is lost. stored: what the cloud returns, each row once.
+    """
+    width = max((len(cycle) for cycle in given), default=0)
+    known = set(journalled)
+    taken = {cycle for cycle in given if cycle in known}
+    dropped = {cycle for cycle in given if cycle not in known}
+    rows = Counter(stored)
+    return Count(
+        taken=len(taken) * width,
+        stored=len(taken & rows.keys()) * width,
+        lost=(len(taken - rows.keys()) + len(dropped - set(in_flight))) * width,
+        doubled=sum(number - 1 for number in rows.values()) * width,
+        foreign=len(rows.keys() - set(given) - set(later)) * width,
+        in_flight=len(dropped & set(in_flight)) * width,
+    )

@@ -1,0 +1,91 @@
+"""Processes of the lab: their output goes to a log file, and none of them outlives who started it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+TIED_CHILD = str(Path(__file__).with_name("tied_child.py"))
+ENTRY_POINTS = {
+    "edge-agent": "edge_agent.cli",
+    "cloud-sync": "cloud_sync.cli",
+    "edge-sim": "simulator.cli",
+}
+LOG_LINES_SHOWN = 15
+
+
+class LabFailed(Exception):
+    """A part of the lab did not do what it must; the message holds the end of its log."""
+
+
+def command(name: str, *arguments: str) -> list[str]:
+    """One of our commands, under the Python that runs now, whether or not its script is on the PATH."""
+    return [sys.executable, "-c", f"from {ENTRY_POINTS[name]} import main; main()", *arguments]
+
+
+class Process:
+    """One process. It gets SIGKILL when its starter ends, however that ends."""
+
+    def __init__(self, name: str, arguments: Sequence[str], log: Path) -> None:
+        self.name = name
+        self.log = log
+        with log.open("ab") as file:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-S", TIED_CHILD, str(os.getpid()), *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,  # a terminal's Ctrl-C is for the starter, which ends them in order
+            )
+
+    @property
+    def pid(self) -> int:
+        """Its id."""
+        return self._process.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs."""
+        return self._process.poll()
+
+    def kill(self) -> None:
+        """SIGKILL, and wait for the end."""
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self, timeout_s: float = 15.0) -> None:
+        """SIGTERM, and SIGKILL for one that does not listen."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+            try:
+                self._process.wait(timeout_s)
+            except subprocess.TimeoutExpired:
+                self.kill()
+
+    def failed(self, what: str) -> LabFailed:
+        """An error that shows the end of the log."""
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES_SHOWN:]
+        state = "runs" if self.exit_code is None else f"ended with exit code {self.exit_code}"
+        return LabFailed("\n".join([f"{what}. {self.name} {state}; its log ends:", *(f"  {line}" for line in lines)]))
+
+
+def run(name: str, *arguments: str) -> str:
+    """Run one of our commands to its end. Raises LabFailed with what it said."""
+    done = subprocess.run(command(name, *arguments), capture_output=True, text=True, timeout=60, check=False)
+    if done.returncode:
+        raise LabFailed(f"{name} {' '.join(arguments)}: exit code {done.returncode}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float, process: Process, what: str) -> None:
+    """Look every 50 ms. Raises LabFailed when the process ends first or the time is over."""
+    end = time.monotonic() + timeout_s
+    while not condition():
+        if process.exit_code is not None or time.monotonic() > end:
+            raise process.failed(f"{what}: waited {timeout_s:.0f} s in vain")
+        time.sleep(0.05)
