@@ -19,8 +19,8 @@ runtime_dir = "/run/edge-agent"     # the journal and the control socket; should
 # [cloud]
 # url = "https://fleet.example.org:8443"
 # ca = "/etc/edge-agent/ca.pem"
-# cert = "/etc/edge-agent/gateway.pem"
-# key = "/etc/edge-agent/gateway.key"
+# cert = "/etc/edge-agent/cert.pem"
+# key = "/etc/edge-agent/key.pem"
 # batch = "60s"                     # how long readings are merged before they go; "0s": as they are committed
 
 [buffer]

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from edge_agent.config.calibration import scaling
 from edge_agent.config.check import Place, Problems, Table, check_keys, check_table, table_of
 from edge_agent.config.drivers import DriverLoadFailed, Drivers
 from edge_agent.config.model import (
@@ -23,13 +24,13 @@ from edge_agent.config.model import (
 )
 from edge_agent.config.senml import UNITS
 from edge_agent.config.values import nearest
-from edge_agent.sources.channel import series_def
 from hardware.driver import Channel, Driver
 from wire.reading import Priority
 
 STALE_INTERVALS = 3  # a channel without a value for so many intervals is stale, unless told otherwise
 
 AGENT_KEYS = (*(info.name for info in msgspec.structs.fields(SensorSection)), "channel")
+NAME_LENGTH_MAX = 128  # of a series' halves: wire.series, not imported here because it brings numpy
 PRIORITIES = {"normal": Priority.NORMAL, "low": Priority.LOW}
 
 
@@ -71,12 +72,6 @@ class SensorChecker:
         if section is None:
             return None
         self._check_address(config, section.bus, place, where)
-        for plan in channels or []:
-            try:
-                series_def(section.id, plan)
-            except ValueError as error:  # a name or a calibration that no series can have
-                spot = place.at("channel", plan.channel.name)
-                self._problems.add(spot, f'{where} channel "{plan.channel.name}"', str(error))
         if len(self._problems) > before or channels is None:
             return None
         return SensorPlan(
@@ -171,11 +166,15 @@ class SensorChecker:
             self._channel(channel, sections.get(channel.name, {}), place.at("channel", channel.name), where, interval)
             for channel in channels
         ]
-        self._check_units(channels, place, where)
+        self._check_channels(channels, place, where)
         return [plan for plan in plans if plan is not None]
 
-    def _check_units(self, channels: Sequence[Channel], place: Place, where: str) -> None:
+    def _check_channels(self, channels: Sequence[Channel], place: Place, where: str) -> None:
         for channel in channels:
+            name = channel.name
+            if not name or len(name) > NAME_LENGTH_MAX or "/" in name or not name.isprintable():
+                text = f"channel {name!r} must be 1 to {NAME_LENGTH_MAX} printable characters without '/'"
+                self._problems.add(place, where, text)
             if channel.unit not in UNITS:
                 hint = nearest(channel.unit, UNITS)
                 text = f'channel "{channel.name}": unit "{channel.unit}" is not a SenML unit (RFC 8428){hint}'
@@ -188,7 +187,7 @@ class SensorChecker:
         section = check_table(ChannelSection, table_of(said, place), place, where, self._problems)
         if section is None:
             return None
-        filters, calibration = self._filters(section.filter, place.at("filter"), where)
+        filters, calibration = self._filters(channel, section.filter, place.at("filter"), where)
         low = channel.low if section.low is None else section.low
         high = channel.high if section.high is None else section.high
         if low is not None and high is not None and low >= high:
@@ -208,7 +207,7 @@ class SensorChecker:
         )
 
     def _filters(
-        self, tables: Sequence[Mapping[str, Any]], place: Place, where: str
+        self, channel: Channel, tables: Sequence[Mapping[str, Any]], place: Place, where: str
     ) -> tuple[list[Filter], CalibrateLinear | None]:
         filters: list[Filter] = []
         calibration: CalibrateLinear | None = None
@@ -223,11 +222,12 @@ class SensorChecker:
                 if calibration is not None:
                     self._problems.add(spot, where, "calibrate_linear stands twice; one set of points is in force")
                 calibration = checked
-                self._check_points(checked, spot, where)
             elif isinstance(checked, Filter):
                 if isinstance(checked, Median) and checked.median % 2 == 0:
                     self._problems.add(spot, where, f"median = {checked.median} must be odd, so that raw stays raw")
                 filters.append(checked)
+        if calibration is not None:
+            self._check_points(calibration, channel, place, where)
         return filters, calibration
 
     def _add_unknown_filter(self, said: Mapping[str, Any], spot: Place, where: str) -> None:
@@ -239,9 +239,13 @@ class SensorChecker:
         else:
             self._problems.add(spot, where, f"an empty filter (known: {', '.join(FILTERS)})")
 
-    def _check_points(self, calibration: CalibrateLinear, spot: Place, where: str) -> None:
+    def _check_points(self, calibration: CalibrateLinear, channel: Channel, place: Place, where: str) -> None:
         measured = [point[0] for point in calibration.calibrate_linear]
         if len(measured) > 1 and len(set(measured)) == 1:
             self._problems.add(
-                spot, where, f"calibrate_linear needs two different measured values, all are {measured[0]}"
+                place, where, f"calibrate_linear needs two different measured values, all are {measured[0]}"
             )
+        try:
+            scaling(channel, calibration)
+        except ValueError as error:
+            self._problems.add(place, where, str(error))

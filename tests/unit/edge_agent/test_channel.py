@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge_agent.config.calibration import fit_line, scaling
 from edge_agent.config.model import CalibrateLinear, Delta, Median, Throttle
-from edge_agent.sources.channel import ChannelFlow, fit_line, scaling, series_def
+from edge_agent.sources.channel import ChannelFlow, series_def
 from hardware.driver import Channel, Raw
 from tests.unit.edge_agent.parts import channel_plan
 from wire.reading import CellState, Quality
