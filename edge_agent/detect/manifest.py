@@ -10,7 +10,6 @@ from msgspec import Meta
 NAME = Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
 SHA256 = Meta(pattern=r"^[0-9a-f]{64}$")
 Positive = Annotated[float, Meta(gt=0, lt=1e12)]
-NotNegative = Annotated[float, Meta(ge=0, lt=1e12)]
 Words = Annotated[list[Annotated[str, Meta(min_length=1, max_length=64)]], Meta(min_length=1, max_length=64)]
 
 
@@ -45,10 +44,9 @@ class Bins(Part, frozen=True):
 
 
 class Calibration(Part, frozen=True):
-    """Rows that are only learnt from; older than `max_age_s` (0 = never) it is done anew."""
+    """Rows that are only learnt from."""
 
     rows: Annotated[int, Meta(ge=1, le=1_000_000)]
-    max_age_s: NotNegative
 
 
 class Param(Part, frozen=True):

@@ -46,7 +46,7 @@ DECLARED: dict[str, Any] = {
     "window": {"rows": 1, "stride": 1, "channels": 1},
     "bins": {"per_calibration": 104, "mean_rate": 0.1},
     "norm": "first",
-    "calibration": {"rows": 1040, "max_age_s": 0.0},
+    "calibration": {"rows": 1040},
     "params": [
         {"name": "param_calibration", "source": "calibration_bins", "scale": 1.0},
         {"name": "param_range", "source": "resolution", "scale": 100.0},
@@ -55,7 +55,7 @@ DECLARED: dict[str, Any] = {
         {"name": "state_core", "init": 0.0, "persist": True},
         {"name": "state_memory", "init": EMPTY, "persist": True},
     ],
-    "max_gap_s": 604800.0,
+    "max_gap_s": 2592000.0,
     "threshold": {"default": 0.6, "min": 0.3, "max": 100.0, "hysteresis": 0.5, "hold_off_ticks": 31},
     "budget": {"p99_ratio": 2.0, "rss_kb": 4096, "state_bytes": 8192},
     "data": "none: the graph is arithmetic without trained weights",

@@ -1,0 +1,229 @@
+"""The thread-free core: ticks in, score codes and alarms out, state to and from bytes.
+
+    detector = Detector(boot, [Watch(series_set, runners, rules), ...])
+    found = detector.step(tick)        # found.codes goes into the atom, found.alarms out at once
+    change = detector.changes()        # into the same transaction as the ticks
+    detector.restore(slots, now_us)    # at the start, before the journal is replayed through `step`
+
+A model that fails costs a score and is counted in `problems`; no tick is ever refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_agent.detect import saving
+from edge_agent.detect.alarm import Alarm, Phase, alarm_id
+from edge_agent.detect.contract import Fit
+from edge_agent.detect.errors import StateRefused
+from edge_agent.detect.rules import Rule, RuleSet
+from edge_agent.detect.runner import Event, Runner
+from edge_agent.detect.state import SavedState, StateChange, StateLog, read_state
+from wire.reading import CellState, Tick
+from wire.scores import encode_scores
+from wire.segment import SCORE_NONE
+from wire.series import SeriesDef, SeriesSet, ValueType
+
+F64 = NDArray[np.float64]
+PREFIX = "detect"
+RULES = "rules"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a tick gave: a code per cell (`wire.scores`), None when no cell was scored; and alarms in order."""
+
+    codes: bytes | None = None
+    alarms: tuple[Alarm, ...] = ()
+
+
+NOTHING = Found()
+
+
+@dataclass(slots=True)
+class Watch:
+    """What looks at one series set. Each runner has its own columns of it."""
+
+    series_set: SeriesSet
+    runners: Sequence[tuple[Runner, Sequence[int]]] = ()
+    rules: Sequence[Rule] = field(default_factory=tuple)
+
+
+class Detector:
+    """See the module. For one thread at a time."""
+
+    def __init__(self, boot: int, watches: Iterable[Watch]) -> None:
+        """`boot` is the boot that stamps count from, as 64 bits (the epoch serves)."""
+        self._boot = boot
+        self._stale: frozenset[str] = frozenset()  # slots of an earlier run, to be deleted
+        self._stale_told = False
+        self._watched = {watch.series_set.id: _Watched(boot, watch) for watch in watches}
+
+    def step(self, tick: Tick) -> Found:
+        """One tick, in the order in which they were journalled."""
+        watched = self._watched.get(tick.set_id)
+        return NOTHING if watched is None else watched.step(tick)
+
+    def check(self, now_us: int) -> tuple[Alarm, ...]:
+        """Stale alarms of channels that stopped coming; ask it about once a second."""
+        return tuple(alarm for watched in self._watched.values() for alarm in watched.rules.check(now_us))
+
+    @property
+    def problems(self) -> dict[str, str]:
+        """Model and set → why it gives no score now; for the log (once) and for status."""
+        return {
+            f"{runner.manifest.title} on {watched.key}": runner.problem
+            for watched in self._watched.values()
+            for runner, _, _ in watched.runners
+            if runner.problem
+        }
+
+    def changes(self) -> StateChange | None:
+        """What to store in the transaction of the ticks that were stepped; None when nothing changed."""
+        put: dict[str, bytes] = {}
+        delete: list[str] = []
+        for watched in self._watched.values():
+            for change in watched.changes():
+                put |= change.put
+                delete += change.delete
+        if self._stale_told:  # and it was not rolled back
+            self._stale = frozenset()
+        delete += self._stale - put.keys()
+        self._stale_told = True
+        return StateChange(put, tuple(delete)) if put or delete else None
+
+    def rolled_back(self) -> None:
+        """The transaction with the last `changes` failed: the next ones are whole images."""
+        self._stale_told = False
+        for watched in self._watched.values():
+            watched.again()
+
+    def restore(self, slots: Mapping[str, bytes], now_us: int, gap_us: int = 0) -> list[str]:
+        """Take up saved state: slots by name, as `changes` put them; a channel finds its own by name and unit, so
+        that another sensor in the set costs it nothing. `now_us` and `gap_us`, the time since, matter only after a
+        reboot, when saved stamps count from another boot. Returns what was not used, and why.
+        """
+        self._stale, self._stale_told = frozenset(slots), False
+        logs: dict[str, dict[str, bytes]] = {}
+        for name, blob in slots.items():
+            logs.setdefault(name.rpartition("/")[0], {})[name] = blob
+        refused = []
+        for key, blobs in logs.items():
+            try:
+                saved = read_state(blobs)
+                used = [watched.restore(key, saved, now_us - gap_us) for watched in self._watched.values()]
+                if not any(used):
+                    refused.append(f"{key}: nothing here is of {saved.identity} on these channels")
+            except StateRefused as error:
+                refused.append(f"{key}: {error}")
+        return refused
+
+
+class _Watched:
+    """One series set with its runners, rules and their state logs."""
+
+    def __init__(self, boot: int, watch: Watch) -> None:
+        self.boot = boot
+        self.set = watch.series_set
+        self.key = f"{PREFIX}/{self.set.id:016x}"
+        self.rules = RuleSet(boot, watch.rules)
+        self.runners: list[tuple[Runner, NDArray[np.intp], StateLog]] = []
+        for runner, columns in watch.runners:
+            log = StateLog(
+                f"{self.key}/{runner.manifest.name}", saving.identity(runner), boot, saving.group_names(runner)
+            )
+            self.runners.append((runner, np.array(columns, np.intp), log))
+        self._rule_log = StateLog(f"{self.key}/{RULES}", self.rules.identity, boot, self.rules.names)
+        definitions = self.set.series
+        self._num = np.array([float(one.num) for one in definitions])
+        self._off = np.array([float(one.off) for one in definitions])
+        self._den = np.array([float(one.den) for one in definitions])
+        self._plain = bool((self._num == 1).all() and not self._off.any() and (self._den == 1).all())
+
+    def step(self, tick: Tick) -> Found:
+        values = self._values(tick)
+        stamp_us = tick.stamp * self.set.stamp_unit.us
+        alarms = self.rules.step(stamp_us, values)
+        scores: F64 | None = None
+        for runner, columns, _ in self.runners:
+            verdict = runner.step(stamp_us, values[columns])
+            if scores is None:
+                scores = np.full(len(values), np.nan)
+            scores[columns] = np.fmax(scores[columns], verdict.scores)
+            alarms += [self._alarm(runner, columns, event, stamp_us) for event in verdict.events]
+        if scores is None:
+            return Found(None, tuple(alarms)) if alarms else NOTHING
+        return Found(_codes(scores), tuple(alarms))
+
+    def _values(self, tick: Tick) -> F64:
+        values = np.array(tick.raw, np.float64)
+        if not self._plain:
+            values = (values * self._num + self._off) / self._den
+        if tick.states is not None:
+            values[np.frombuffer(tick.states, np.uint8) != CellState.VALUE] = np.nan
+        return values
+
+    def _alarm(self, runner: Runner, columns: NDArray[np.intp], event: Event, stamp_us: int) -> Alarm:
+        series = self.set.series[int(columns[event.column])]
+        rule = runner.manifest.title
+        if event.phase is Phase.RAISED:
+            runner.alarm[event.row] = alarm_id(self.boot, saving.group_names(runner)[event.row], rule, event.onset_us)
+        return Alarm(
+            id=int(runner.alarm[event.row]),
+            series=series.name,
+            rule=rule,
+            phase=event.phase,
+            onset_us=event.onset_us,
+            stamp_us=stamp_us,
+            score=event.score,
+            threshold=runner.threshold,
+            value=event.value,
+            expected=event.expected,
+            low=event.low,
+            high=event.high,
+            unit=series.unit,
+        )
+
+    def changes(self) -> list[StateChange]:
+        found = [log.changes(saving.state_of(runner)) for runner, _, log in self.runners]
+        if self.rules.rules:
+            found.append(self._rule_log.changes(self.rules.state()))
+        return [change for change in found if change is not None]
+
+    def again(self) -> None:
+        for _, _, log in self.runners:
+            log.again()
+        self._rule_log.again()
+
+    def restore(self, key: str, saved: SavedState, then_us: int) -> int:
+        """How many rows of `saved` found their place. Raises StateRefused."""
+        kind = key.rpartition("/")[2]
+        if kind == RULES:
+            last_us = int(saved.arrays["value_us"].max(initial=0)) if "value_us" in saved.arrays else 0
+            return self.rules.restore(saved, 0 if saved.boot == self.boot else then_us - last_us)
+        used = 0
+        for runner, _, _ in self.runners:
+            if runner.manifest.name == kind and saved.identity == saving.identity(runner):
+                shift_us = 0 if saved.boot == self.boot else then_us - saving.last_us(saved)
+                used += saving.restore(runner, saved, shift_us)
+        return used
+
+
+def _codes(scores: F64) -> bytes | None:
+    if np.isnan(scores).all():
+        return None
+    if np.nanmax(scores) > 0:
+        return encode_scores(scores).tobytes()
+    return np.where(np.isnan(scores), np.uint8(SCORE_NONE), np.uint8(0)).tobytes()
+
+
+def channels_of(definitions: Sequence[SeriesDef]) -> list[Fit]:
+    """What a model asks about series: unit, device class, and the step between two raw counts."""
+    return [
+        Fit(one.name, one.unit, one.device_class, abs(one.num) / one.den if one.value_type is ValueType.INT else 0.0)
+        for one in definitions
+    ]

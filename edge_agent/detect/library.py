@@ -1,0 +1,43 @@
+"""Where models lie: `<folder>/<name>/<version>/`, Triton's layout. The first folder that has a name wins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from edge_agent.detect.errors import ModelRefused
+
+FOLDERS = (
+    Path("/var/lib/edge-agent/models"),
+    Path("/usr/share/edge-agent/models"),
+    Path(__file__).resolve().parents[2] / "models",  # a checkout
+)
+
+
+def model_folders(folders: Sequence[Path] = FOLDERS) -> dict[str, Path]:
+    """`name/version` → its folder, newest version of a name last."""
+    found: dict[str, Path] = {}
+    names: set[str] = set()
+    for folder in folders:
+        here = {path.parent.name for path in folder.glob("*/*/model.json")} - names
+        versions = [path.parent for name in here for path in folder.glob(f"{name}/*/model.json")]
+        for path in sorted(versions, key=lambda path: (path.parent.name, _number(path.name))):
+            found[f"{path.parent.name}/{path.name}"] = path
+        names |= here
+    return found
+
+
+def find_model(name: str, folders: Sequence[Path] = FOLDERS) -> Path:
+    """The folder of `name/version`, or of a name's newest version. Raises ModelRefused when there is none."""
+    found = model_folders(folders)
+    if name in found:
+        return found[name]
+    versions = [path for title, path in found.items() if title.partition("/")[0] == name]
+    if versions:
+        return versions[-1]
+    known = ", ".join(found) or "none"
+    raise ModelRefused(f"model {name!r} is not in {', '.join(map(str, folders))} (there: {known})")
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isdecimal() else -1

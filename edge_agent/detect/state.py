@@ -1,0 +1,197 @@
+"""Detector state as bytes: one full image, then only the cells that changed. `docs/formats/detector-state.md`.
+
+Rings that are written in place change a few cells a run, so a commit saves some hundred bytes instead of all.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_agent.detect.errors import StateRefused
+
+Arrays = dict[str, NDArray[Any]]
+
+FULL, CHANGES = b"TGD1", b"TGd1"
+HEAD = struct.Struct("<4sIII")  # magic, CRC-32 of what follows the head, CRC of the full image, number
+COUNT = struct.Struct("<I")
+IMAGE_BYTES_MAX = 64 << 20
+CHANGES_MAX = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class SavedState:
+    """What was read back: `identity` of the model or rules, the boot its stamps count from, rows by name, arrays."""
+
+    identity: str
+    boot: int
+    names: tuple[str, ...]
+    arrays: Arrays
+
+
+@dataclass(frozen=True, slots=True)
+class StateChange:
+    """For the outbox transaction: slots to write and slots to delete. Slot names begin with the log's key."""
+
+    put: dict[str, bytes]
+    delete: tuple[str, ...] = ()
+
+
+class StateLog:
+    """Writes one component's state. `changes` is asked in each commit and assumes that the commit succeeds; when it
+    does not, call `again`: the next change is a full image.
+    """
+
+    def __init__(self, key: str, identity: str, boot: int, names: Sequence[str]) -> None:
+        self.key = key
+        self._identity = identity
+        self._boot = boot
+        self._names = tuple(names)
+        self._saved: Arrays | None = None
+        self._image = 0  # CRC of the full image that changes refer to
+        self._image_bytes = 0
+        self._changes_bytes = 0
+        self._count = 0
+        self._slots = 0  # the highest number that may be there, whether or not its commit succeeded
+
+    def again(self) -> None:
+        """Forget what is saved; slots that may be there are written over or deleted with the next full image."""
+        self._saved = None
+
+    def changes(self, arrays: Arrays) -> StateChange | None:
+        """What to store now; None when nothing changed."""
+        if self._saved is None or self._changes_bytes > self._image_bytes or self._count >= CHANGES_MAX:
+            return self._full(arrays)
+        places = [_changed(array, self._saved[name]) for name, array in arrays.items()]
+        if not any(len(found) for found in places):
+            return None
+        self._count += 1
+        self._slots = max(self._slots, self._count)
+        cells = (_cells(array, found) for array, found in zip(arrays.values(), places))
+        body = zlib.compress(b"".join(cells), 1)
+        blob = HEAD.pack(CHANGES, zlib.crc32(body), self._image, self._count) + body
+        self._keep(arrays)
+        self._changes_bytes += len(blob)
+        return StateChange({self._slot(self._count): blob})
+
+    def _full(self, arrays: Arrays) -> StateChange:
+        header = {
+            "identity": self._identity,
+            "boot": self._boot,
+            "names": self._names,
+            "arrays": [[name, array.dtype.str, list(array.shape)] for name, array in arrays.items()],
+        }
+        text = json.dumps(header, separators=(",", ":")).encode()
+        data = b"".join(np.ascontiguousarray(array).tobytes() for array in arrays.values())
+        body = COUNT.pack(len(text)) + text + zlib.compress(data, 1)
+        image = zlib.crc32(body)
+        blob = HEAD.pack(FULL, image, image, 0) + body
+        old = tuple(self._slot(number) for number in range(1, self._slots + 1))
+        self._image, self._image_bytes, self._changes_bytes, self._count = image, len(blob), 0, 0
+        self._keep(arrays)
+        return StateChange({self._slot(0): blob}, old)
+
+    def _keep(self, arrays: Arrays) -> None:
+        self._saved = {name: array.copy() for name, array in arrays.items()}
+
+    def _slot(self, number: int) -> str:
+        return f"{self.key}/{number:04d}"
+
+
+def read_state(slots: Mapping[str, bytes]) -> SavedState:
+    """What one log's slots hold, the changes laid over the image in order.
+
+    Raises:
+        StateRefused: no image, damage, or changes of another image.
+    """
+    blobs = [slots[name] for name in sorted(slots)]
+    if not blobs:
+        raise StateRefused("nothing is saved")
+    image, _, body = _open(blobs[0], FULL)
+    saved = _image(body)
+    for number, blob in enumerate(blobs[1:], 1):
+        of, told, body = _open(blob, CHANGES)
+        if (of, told) != (image, number):
+            raise StateRefused(f"change {told} of image {of:08x} stands as number {number} of image {image:08x}")
+        _lay_over(saved.arrays, body)
+    return saved
+
+
+def _changed(new: NDArray[Any], old: NDArray[Any]) -> NDArray[np.intp]:
+    """Flat places of the cells whose bits differ."""
+    bits = np.dtype(f"u{new.dtype.itemsize}")
+    return np.flatnonzero(np.ascontiguousarray(new).reshape(-1).view(bits) != old.reshape(-1).view(bits))
+
+
+def _cells(array: NDArray[Any], places: NDArray[np.intp]) -> bytes:
+    return COUNT.pack(len(places)) + places.astype("<u4").tobytes() + array.reshape(-1)[places].tobytes()
+
+
+def _open(blob: bytes, magic: bytes) -> tuple[int, int, bytes]:
+    """(image, number, body) of a blob. Raises StateRefused."""
+    if len(blob) < HEAD.size:
+        raise StateRefused(f"{len(blob)} bytes; a head has {HEAD.size}")
+    found, crc, image, number = HEAD.unpack_from(blob)
+    body = blob[HEAD.size :]
+    if found != magic or zlib.crc32(body) != crc:
+        raise StateRefused(f"damaged: {found!r} with CRC {crc:08x} where {magic!r} is expected")
+    return image, number, body
+
+
+def _unpacked(data: bytes, most: int) -> bytes:
+    try:
+        unpacker = zlib.decompressobj()
+        plain = unpacker.decompress(data, most + 1)
+    except zlib.error as error:
+        raise StateRefused(f"damaged: {error}") from error
+    if len(plain) > most or not unpacker.eof:
+        raise StateRefused(f"over {most} bytes, or cut short")
+    return plain
+
+
+def _image(body: bytes) -> SavedState:
+    try:
+        (length,) = COUNT.unpack_from(body)
+        header = json.loads(body[COUNT.size : COUNT.size + length])
+        layout = [(str(name), np.dtype(kind), tuple(map(int, shape))) for name, kind, shape in header["arrays"]]
+        sizes = [kind.itemsize * int(np.prod(shape, dtype=np.int64)) for _, kind, shape in layout]
+        identity, boot, names = str(header["identity"]), int(header["boot"]), tuple(map(str, header["names"]))
+    except (struct.error, ValueError, KeyError, TypeError) as error:
+        raise StateRefused(f"the image's head cannot be read: {error}") from error
+    if sum(sizes) > IMAGE_BYTES_MAX or any(size < 0 or kind.hasobject for size, (_, kind, _) in zip(sizes, layout)):
+        raise StateRefused(f"an image of {sum(sizes)} bytes; at most {IMAGE_BYTES_MAX} are allowed")
+    data = _unpacked(body[COUNT.size + length :], sum(sizes))
+    if len(data) != sum(sizes):
+        raise StateRefused(f"an image of {len(data)} bytes; {sum(sizes)} are told")
+    arrays: Arrays = {}
+    at = 0
+    for size, (name, kind, shape) in zip(sizes, layout):
+        arrays[name] = np.frombuffer(data, kind, int(np.prod(shape, dtype=np.int64)), at).reshape(shape).copy()
+        at += size
+    return SavedState(identity, boot, names, arrays)
+
+
+def _lay_over(arrays: Arrays, body: bytes) -> None:
+    room = sum(COUNT.size + array.size * (4 + array.dtype.itemsize) for array in arrays.values())
+    data = _unpacked(body, room)
+    at = 0
+    try:
+        for array in arrays.values():
+            (count,) = COUNT.unpack_from(data, at)
+            at += COUNT.size
+            places = np.frombuffer(data, "<u4", count, at)
+            at += places.nbytes
+            cells = np.frombuffer(data, array.dtype, count, at)
+            at += cells.nbytes
+            array.reshape(-1)[places] = cells
+    except (struct.error, ValueError, IndexError) as error:
+        raise StateRefused(f"a change cannot be laid over its image: {error}") from error
+    if at != len(data):
+        raise StateRefused(f"{len(data) - at} bytes more than the change tells")
