@@ -22,10 +22,10 @@ MAGIC = 0x9C  # not ASCII, not a protobuf key in use, not gzip or zstd
 VERSION = 1
 FLAG_SYNCHRONISED = 1
 CRC_BYTES = 4
-ATOMS_MAX = 4096  # a message of one-cell atoms still decodes in milliseconds
+ATOMS_MAX = 4096  # bounds on what a head may make a decoder build: real messages have tens to hundreds
+BLOCKS_MAX = 1024
 TICKS_ENTRIES_MAX = 1 << 18  # atoms x blocks
 TIME_US_MAX = 1 << 62  # so that stamp + offset stays within int64
-BLOCK_HEAD_BYTES_MIN = 11
 
 _VALUE_TYPES = {dtype: value_type for value_type, dtype in DTYPES.items()}
 
@@ -101,8 +101,11 @@ def _check_size(segment: Segment) -> None:
     cells = sum(block.ticks * len(block.columns) for block in segment.blocks)
     if cells > MESSAGE_CELLS_MAX:
         raise MergeRefused(f"{cells} cells, over {MESSAGE_CELLS_MAX}; cut the segment into smaller ones")
-    if len(segment.atoms) > ATOMS_MAX or len(segment.atoms) * len(segment.blocks) > TICKS_ENTRIES_MAX:
-        raise MergeRefused(f"{len(segment.atoms)} atoms of {len(segment.blocks)} blocks, over {ATOMS_MAX} atoms")
+    atoms, blocks = len(segment.atoms), len(segment.blocks)
+    if atoms > ATOMS_MAX or blocks > BLOCKS_MAX or atoms * blocks > TICKS_ENTRIES_MAX:
+        raise MergeRefused(
+            f"{atoms} atoms of {blocks} blocks, over {ATOMS_MAX}, {BLOCKS_MAX} or together {TICKS_ENTRIES_MAX}"
+        )
 
 
 def _flags(anchor: Anchor) -> int:
@@ -175,18 +178,21 @@ def _read_head(reader: Reader) -> tuple[Header, list[list[ValueType]]]:
 
 
 def _read_block_heads(reader: Reader) -> tuple[tuple[BlockHeader, ...], list[list[ValueType]]]:
-    count = reader.varint((reader.end - reader.at) // BLOCK_HEAD_BYTES_MIN, "number of blocks")
+    count = reader.varint(BLOCKS_MAX, "number of blocks")
     blocks: list[BlockHeader] = []
     types: list[list[ValueType]] = []
-    cells = 0
+    cells = rows = 0
     for _ in range(count):
         set_id = int.from_bytes(reader.take(8), "big")
         ticks = reader.varint(MESSAGE_CELLS_MAX, "ticks")
         packed = reader.varint(SERIES_PER_SET_MAX << 1 | 1, "columns")
         columns = packed >> 1
         cells += ticks * columns
-        if not columns or cells > MESSAGE_CELLS_MAX:
-            raise SegmentCorrupt(f"{cells} cells claimed, 1 to {MESSAGE_CELLS_MAX} are allowed")
+        rows += columns
+        if cells > MESSAGE_CELLS_MAX:
+            raise SegmentCorrupt(f"{cells} cells claimed, {MESSAGE_CELLS_MAX} are allowed")
+        if not columns or rows > reader.end - reader.at:
+            raise SegmentCorrupt(f"{rows} columns claimed, each takes a byte and {reader.end - reader.at} are left")
         if blocks and set_id <= blocks[-1].set_id:
             raise SegmentCorrupt(f"set {set_id:016x} after {blocks[-1].set_id:016x}")
         blocks.append(BlockHeader(set_id, ticks, columns, StampUnit(packed & 1)))

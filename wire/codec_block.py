@@ -17,7 +17,7 @@ from wire.codec_rows import constant_rows, decode_rows, encode_rows
 from wire.codec_stamp import PERIOD_MAX, from_line, to_line
 from wire.errors import SegmentCorrupt, UnsupportedFormat
 from wire.reading import CellState
-from wire.segment import Block, BlockHeader
+from wire.segment import SCORE_NONE, Block, BlockHeader
 from wire.series import DTYPES, ValueType
 from wire.varint import I64, Reader, varint
 
@@ -148,7 +148,10 @@ def _take_scores(rows: I64, present: NDArray[np.bool_] | None) -> NDArray[np.uin
     codes = rows.astype(np.uint8)
     if present is None:
         return codes
-    return np.stack([_spread(row[: np.count_nonzero(there)], there) for row, there in zip(codes, present)])
+    scores = np.full(present.shape, SCORE_NONE, np.uint8)
+    for row, there, whole in zip(codes, present, scores):
+        whole[there] = row[: np.count_nonzero(there)]
+    return scores
 
 
 def _spread(taken: NDArray[Any], present: NDArray[np.bool_]) -> NDArray[Any]:

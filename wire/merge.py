@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wire.clock import Anchor
-from wire.codec import ATOMS_MAX, TICKS_ENTRIES_MAX
+from wire.codec import ATOMS_MAX, BLOCKS_MAX, TICKS_ENTRIES_MAX
 from wire.errors import MergeRefused
 from wire.reading import CellState, Kind, Priority, Tick
 from wire.segment import MESSAGE_CELLS_MAX, SCORE_NONE, AtomRef, Block, Segment
@@ -52,7 +52,7 @@ def merge(segments: Sequence[Segment]) -> Segment:
 
     Raises:
         MergeRefused: they differ in class, kind or anchor, their ranges overlap, their blocks of one set differ in
-            form, or together they are over MESSAGE_CELLS_MAX or ATOMS_MAX.
+            form, or together they are over MESSAGE_CELLS_MAX, ATOMS_MAX or BLOCKS_MAX.
     """
     if not segments:
         raise MergeRefused("nothing to merge")
@@ -153,8 +153,8 @@ def _check(parts: list[Segment]) -> None:
         raise MergeRefused(f"{cells} cells together, over {MESSAGE_CELLS_MAX}")
     atoms = sum(len(part.atoms) for part in parts)
     sets = len({block.set_id for part in parts for block in part.blocks})
-    if atoms > ATOMS_MAX or atoms * sets > TICKS_ENTRIES_MAX:
-        raise MergeRefused(f"{atoms} atoms of {sets} blocks together, over {ATOMS_MAX} atoms")
+    if atoms > ATOMS_MAX or sets > BLOCKS_MAX or atoms * sets > TICKS_ENTRIES_MAX:
+        raise MergeRefused(f"{atoms} atoms of {sets} blocks together, over {ATOMS_MAX} atoms or {BLOCKS_MAX} blocks")
 
 
 def _join(blocks: list[Block]) -> Block:

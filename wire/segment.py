@@ -39,7 +39,7 @@ class Block:
 
     stamps: int64 (n,), boot-relative, in the set's unit, atoms one after another, any order within.
     columns: k arrays (n,) of int64, float32 or float64. Cells that are not VALUE hold any value; decode gives what
-    encode chose to fill in, and comparison must skip them.
+    encode chose to fill in (0; SCORE_NONE for scores), and comparison must skip them.
     states, quality, scores: uint8 (k, n), or None when all zero (states, quality) or not scored (scores).
     """
 
