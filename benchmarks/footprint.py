@@ -1,0 +1,169 @@
+"""Memory of the agent at work: `python -m benchmarks.footprint [--json FILE] [--seconds N]`.
+
+The real agent, 50 channels at 10 Hz, over mutual TLS to a real cloud-sync, both as processes of their own; beside it
+the floor: an interpreter that has imported the libraries the agent uses at work, and does nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmarks.report import OURS, Report
+
+SENSORS = 5
+COLUMNS = 10
+INTERVAL = "100ms"
+ROWS = 3000
+WARM_UP_S = 20.0
+READY_S_MAX = 30.0
+LIBRARIES = "asyncio, json, sqlite3, ssl, tomllib, click, msgspec, numpy, pcodec, grpc, google.protobuf"
+CASE = "no model"
+METHOD = (
+    f"{SENSORS} replayed files of {COLUMNS} columns each are read every {INTERVAL} by `edge-agent run`, committed "
+    "every 5 s and synced as committed over mutual TLS to `cloud-sync serve`, all on one machine. rss_mb is VmRSS of "
+    "the agent's process (MB = 10^6 bytes), the highest of ten looks in the last second after the warm-up; the floor "
+    f"is VmRSS of a python that imported {LIBRARIES}. readings_per_s is what the agent took meanwhile."
+)
+
+
+def main() -> int:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path, help="write the numbers here")
+    parser.add_argument("--seconds", type=float, default=WARM_UP_S, help="how long the agent works before the look")
+    arguments = parser.parse_args()
+    report = Report("footprint", METHOD, ("grpcio", "numpy", "pcodec", "protobuf", "msgspec"))
+    with tempfile.TemporaryDirectory(prefix="footprint-") as folder, cloud(Path(folder)) as address:
+        config = write_config(Path(folder), address)
+        rss_bytes, rate, threads = measure(config, arguments.seconds)
+    report.add(OURS, CASE, "rss_mb", rss_bytes / 1e6, "MB")
+    report.add("python with the same libraries", CASE, "rss_mb", floor_bytes() / 1e6, "MB")
+    report.add(OURS, CASE, "readings_per_s", rate, "1/s")
+    report.add(OURS, CASE, "threads", threads, "count")
+    report.finish(arguments.json)
+    return 0
+
+
+def measure(config: Path, seconds: float) -> tuple[int, float, int]:
+    """RSS in bytes, readings committed and acknowledged per second, threads of the agent at work."""
+    from edge_agent.control import ask
+
+    runtime = config.parent / "run"
+    with process("edge_agent.cli", "run", "-c", str(config)) as agent:
+        began = time.monotonic()
+        time.sleep(seconds)
+        looks = []
+        for _ in range(10):
+            looks.append(rss_of(agent.pid))
+            time.sleep(0.1)
+        document = ask(runtime, {"op": "status"})
+        elapsed = time.monotonic() - began
+        threads = len(os.listdir(f"/proc/{agent.pid}/task"))
+    if document["health"] != "healthy" or not document["sync"]["messages_sent"]:
+        raise SystemExit(f"the agent does not work as it should: {document['reasons'] or document['sync']}")
+    taken = sum(channel["values"] for sensor in document["sensors"] for channel in sensor["channels"])
+    return max(looks), taken / elapsed, threads
+
+
+def floor_bytes() -> int:
+    """RSS of an interpreter with the libraries and nothing else."""
+    code = f"import {LIBRARIES}; print('VmRSS', open('/proc/self/status').read().split('VmRSS:')[1].split()[0])"
+    out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    return int(out.stdout.split()[1]) * 1024
+
+
+def rss_of(pid: int) -> int:
+    """VmRSS in bytes."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    return int(status.split("VmRSS:")[1].split()[0]) * 1024
+
+
+def write_config(folder: Path, address: str) -> Path:
+    """The agent's configuration and its sensors' files: random walks of a hundredth."""
+    random.seed(50)
+    tables = []
+    for sensor in range(SENSORS):
+        names = [f"c{column}" for column in range(COLUMNS)]
+        walk = [2000] * COLUMNS
+        with (folder / f"s{sensor}.csv").open("w", encoding="ascii") as file:
+            file.write(",".join(names) + "\n")
+            for _ in range(ROWS):
+                walk = [value + random.randint(-3, 3) for value in walk]
+                file.write(",".join(f"{value / 100:.2f}" for value in walk) + "\n")
+        columns = ", ".join(f'{{ name = "{name}", unit = "Cel", resolution = 0.01 }}' for name in names)
+        tables.append(
+            f'[[sensor]]\nid = "s{sensor}"\ndriver = "csv-replay"\npath = "{folder}/s{sensor}.csv"\nloop = true\n'
+            f"columns = [{columns}]\n"
+        )
+    config = folder / "agent.toml"
+    config.write_text(
+        f'[agent]\nname = "footprint"\ninterval = "{INTERVAL}"\nstate_dir = "state"\nruntime_dir = "run"\n'
+        f'[cloud]\nurl = "https://{address}"\nca = "keys/ca.pem"\ncert = "keys/cert.pem"\nkey = "keys/key.pem"\n'
+        f'batch = "0s"\n' + "".join(tables),
+        encoding="ascii",
+    )
+    return config
+
+
+@contextmanager
+def cloud(folder: Path) -> Iterator[str]:
+    """A cloud-sync of its own; the address for gateways."""
+    data = str(folder / "cloud")
+    command = [sys.executable, "-c", "from cloud_sync.cli import main; main()"]
+    subprocess.run([*command, "init", "--data", data, "--host", "127.0.0.1"], check=True, stdout=subprocess.DEVNULL)
+    issue = [*command, "cert", "issue", "footprint", "--data", data, "--out", str(folder / "keys")]
+    subprocess.run(issue, check=True, stdout=subprocess.DEVNULL)
+    serve = [
+        *command,
+        "serve",
+        "--data",
+        data,
+        "--grpc",
+        "127.0.0.1:0",
+        "--http",
+        "127.0.0.1:0",
+        "--log-level",
+        "error",
+    ]
+    with subprocess.Popen(serve, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            yield address_of(server.stdout.readline())
+        finally:
+            server.send_signal(signal.SIGTERM)
+            server.wait(READY_S_MAX)
+
+
+def address_of(line: str) -> str:
+    """HOST:PORT for gateways out of the line that cloud-sync prints when it is ready."""
+    for word in line.split():
+        if word.startswith("grpc="):
+            return word.removeprefix("grpc=")
+    raise SystemExit(f"cloud-sync said {line!r} and no address for gateways")
+
+
+@contextmanager
+def process(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """`python -m …`, ended by SIGTERM; its exit code must be 0."""
+    with subprocess.Popen([sys.executable, "-m", *arguments], stderr=subprocess.PIPE) as child:
+        try:
+            yield child
+        finally:
+            child.send_signal(signal.SIGTERM)
+            _, said = child.communicate(timeout=READY_S_MAX)
+    if child.returncode:
+        raise SystemExit(f"{arguments} ended with {child.returncode}: {said.decode()}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
