@@ -276,6 +276,13 @@ def _start(
             process.kill()
             process.wait()
             raise TransportRefused(message[1:].decode(errors="replace") or "the launcher died")
+        try:
+            os.close(os.open(f"/proc/{process.pid}/mem", os.O_RDWR))
+        except OSError as error:
+            process.kill()
+            process.wait()
+            os.close(files[0])
+            raise TransportRefused(f"a program's memory may not be read ({error.strerror}; ptrace_scope?)") from error
         if run:
             ours.send(b"G")
         return process, files[0]

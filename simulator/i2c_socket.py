@@ -11,6 +11,7 @@ from pathlib import Path
 from hardware.buses import ANSWER, MESSAGE_BYTES_MAX, REQUEST
 from simulator.i2c_line import I2cLine, LineFault, Message
 from simulator.reactor import Reactor
+from simulator.tied_child import tied
 
 
 class SocketTransport:
@@ -27,8 +28,8 @@ class SocketTransport:
         return f"unix:{self._folder}/i2c-{number}"
 
     def launch(self, command: Sequence[str], environment: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
-        """Start the command as it is."""
-        return subprocess.Popen(list(command), env=None if environment is None else dict(environment))
+        """Start the command; it ends with us."""
+        return subprocess.Popen(tied(command), env=None if environment is None else dict(environment))
 
     def close(self) -> None:
         """Stop listening and remove the sockets."""

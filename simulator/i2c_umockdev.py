@@ -16,6 +16,7 @@ from simulator.i2c_line import I2cLine
 from simulator.i2c_seccomp import TransportRefused
 from simulator.i2c_socket import SocketTransport
 from simulator.reactor import Reactor
+from simulator.tied_child import tied
 
 SYSTEM_PYTHON = "/usr/bin/python3"
 PRELOAD = "libumockdev-preload.so.0"
@@ -50,11 +51,11 @@ class UmockdevTransport:
         return f"/dev/i2c-{number}"
 
     def launch(self, command: Sequence[str], environment: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
-        """Start the command under the preload."""
+        """Start the command under the preload; it ends with us."""
         settings = dict(os.environ if environment is None else environment)
         settings["LD_PRELOAD"] = f"{PRELOAD} {settings.get('LD_PRELOAD', '')}".strip()
         settings["UMOCKDEV_DIR"] = self._root
-        return subprocess.Popen(list(command), env=settings)
+        return subprocess.Popen(tied(command), env=settings)
 
     def close(self) -> None:
         """End the bridge, which takes its testbed away."""

@@ -65,15 +65,21 @@ class LabGateway:
         (self.folder / "edge-agent.toml").write_text(text, encoding="utf-8")
 
     def start(self) -> None:
-        """Start the agent, on a bench if it has parts, and wait until it answers. Raises LabFailed."""
+        """Start the agent and wait until it answers. Raises LabFailed."""
+        self.launch()
+        wait_until(lambda: self.status() is not None, START_TIMEOUT_S, self._running(), "edge-agent start")
+
+    def launch(self) -> None:
+        """Start the agent, on a bench if it has parts, and do not wait for it. Raises LabFailed."""
         if self._process is not None and self.plan.parts:
             control.ask(self._control, "start")  # the bench has lived on
-        else:
-            self._process = Process(self.plan.name, self._command(), self._log)
-        wait_until(lambda: self.status() is not None, START_TIMEOUT_S, self._process, "edge-agent start")
+            return
+        self._process = Process(self.plan.name, self._command(), self._log)
+        if self.plan.parts:
+            wait_until(self._control.exists, START_TIMEOUT_S, self._process, "edge-sim bus start")
 
     def kill(self) -> None:
-        """SIGKILL the agent, then look at what its journal holds and what was in flight."""
+        """SIGKILL the agent, then look at what its journal holds and what was in flight: the last cycle at most."""
         assert self._process is not None
         if self.plan.parts:
             control.ask(self._control, "kill")
@@ -81,7 +87,7 @@ class LabGateway:
             self._process.kill()
         self._look_at_journal()
         for cycles in self.given_out().values():
-            self._in_flight.update(cycle for cycle in cycles if cycle not in self._journalled)
+            self._in_flight.update(cycle for cycle in cycles[-1:] if cycle not in self._journalled)
 
     def stop(self) -> None:
         """End agent and bench in order."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -10,7 +9,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-TIED_CHILD = str(Path(__file__).with_name("tied_child.py"))
+from simulator.tied_child import tied
+
 ENTRY_POINTS = {
     "edge-agent": "edge_agent.cli",
     "cloud-sync": "cloud_sync.cli",
@@ -36,7 +36,7 @@ class Process:
         self.log = log
         with log.open("ab") as file:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", TIED_CHILD, str(os.getpid()), *arguments],
+                tied(arguments),
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,

@@ -3,12 +3,20 @@
 Usage: tied_child.py PARENT_PID COMMAND [ARGUMENT...]
 """
 
+from __future__ import annotations
+
 import ctypes
 import os
 import signal
 import sys
+from collections.abc import Sequence
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+def tied(command: Sequence[str]) -> list[str]:
+    """The command line that runs `command` so that it gets SIGKILL when the calling thread ends."""
+    return [sys.executable, "-I", "-S", __file__, str(os.getpid()), *command]
 
 
 def main() -> None:

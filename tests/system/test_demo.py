@@ -1,0 +1,31 @@
+"""The demonstration as anyone runs it: one command, exit code 0, and its numbers."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+KEYS = {"taken", "stored", "lost", "doubled", "in_flight", "wire_bytes_per_reading", "seconds"}
+
+
+@pytest.mark.system
+@pytest.mark.timeout(180)
+def test_the_counts_hold(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "from simulator.cli import main; main()", "demo", "--headless"]
+    command += ["--json", str(tmp_path / "out.json"), "--keep", str(tmp_path / "demo")]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=170, check=False, cwd=Path(__file__).parents[2]
+    )
+    print(done.stdout)
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "out.json").read_text())
+    assert set(result) == KEYS
+    assert result["taken"] == result["stored"] > 1000
+    assert result["lost"] == 0
+    assert result["doubled"] == 0
+    assert result["in_flight"] <= 9  # one cycle of the three parts whose agent was killed
+    assert result["wire_bytes_per_reading"] > 0
+    assert "buffering" in done.stdout
+    assert "http://127.0.0.1:" in done.stdout
