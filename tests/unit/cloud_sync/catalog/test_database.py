@@ -1,0 +1,72 @@
+"""A catalog that cannot keep its promise is not used."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from cloud_sync.catalog.database import open_sqlite, require_durable
+from cloud_sync.catalog.sql_catalog import SqlCatalog
+from cloud_sync.errors import CatalogDown, ConfigInvalid
+from tests.unit.cloud_sync.gateway import DialClock, hello
+
+
+def test_commits_are_fsynced(tmp_path: Path) -> None:
+    database = open_sqlite(tmp_path / "catalog.sqlite", DialClock())
+    with database.write() as connection:
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar_one() == 2
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar_one() == "wal"
+    database.close()
+
+
+@pytest.mark.parametrize(("journal_mode", "synchronous"), [("wal", 1), ("wal", 0), ("delete", 2), ("memory", 3)])
+def test_a_database_that_may_lose_commits_is_refused(journal_mode: str, synchronous: int) -> None:
+    with pytest.raises(ConfigInvalid, match="power cut"):
+        require_durable(journal_mode, synchronous, Path("catalog.sqlite"))
+
+
+def test_a_file_that_is_no_database(tmp_path: Path) -> None:
+    (tmp_path / "catalog.sqlite").write_bytes(b"something else " * 1000)
+    with pytest.raises(ConfigInvalid, match=r"cannot be opened.*backup"):
+        SqlCatalog.open(tmp_path / "catalog.sqlite", DialClock())
+
+
+@pytest.mark.parametrize("keep", [5000, 20_000])
+def test_a_truncated_database_is_said_so(tmp_path: Path, keep: int) -> None:
+    path = tmp_path / "catalog.sqlite"
+    SqlCatalog.open(path, DialClock()).close()
+    with path.open("r+b") as file:
+        file.truncate(keep)
+    with pytest.raises(ConfigInvalid, match=r"truncated|cannot be opened"):
+        SqlCatalog.open(path, DialClock())
+
+
+def test_another_schema_version(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.sqlite"
+    SqlCatalog.open(path, DialClock()).close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE meta SET schema_version = 99")
+    connection.close()
+    with pytest.raises(ConfigInvalid, match="version 99"):
+        SqlCatalog.open(path, DialClock())
+
+
+def test_tables_of_something_else(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.sqlite"
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE notes (x)")
+    connection.close()
+    with pytest.raises(ConfigInvalid, match="notes"):
+        SqlCatalog.open(path, DialClock())
+
+
+def test_errors_of_the_database_are_ours(tmp_path: Path) -> None:
+    catalog = SqlCatalog.open(tmp_path / "catalog.sqlite", DialClock())
+    connection = sqlite3.connect(tmp_path / "catalog.sqlite")
+    connection.execute("DROP TABLE coverage")
+    connection.close()
+    with pytest.raises(CatalogDown, match="coverage"):
+        catalog.hello("gw-a", hello())
+    catalog.close()
