@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock, RLock
 
@@ -35,6 +36,16 @@ log = logging.getLogger(__name__)
 RATE_WEIGHT = 0.2  # of the newest interval in the rate of readings
 
 
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What a commit covers: records up to `mark`, the ring's losses (cells, span), and whether an alarm asked."""
+
+    mark: Mark
+    lost: tuple[int, int, int]
+    alarm: bool
+    raised: bool
+
+
 class Recorder:
     """See the module. Made by `open`."""
 
@@ -52,6 +63,7 @@ class Recorder:
         self._taking = Lock()  # the journal's head and tail
         self._writing = RLock()  # the database; taken before `_taking`, never after it
         self._schedule = Schedule(options, clock.boottime_ns())
+        self._raised = False  # the next atoms are of the alarm class
         self._full = False
         self._losing = False
         self._commits = self._commits_failed = self._committed_cells = self._committed_bytes = 0
@@ -124,8 +136,12 @@ class Recorder:
             self.wake()
 
     def alarm(self) -> None:
-        """Commit what is open at once (at most once per alarm interval), as atoms of the alarm class."""
-        self._schedule.alarm = True
+        """Commit what is open at once (at most once per alarm interval), as atoms of the alarm class.
+
+        Ticks of a set that is registered as ALARM hurry a commit too, but leave the others in their class.
+        """
+        with self._taking:
+            self._schedule.alarm = self._raised = True
         if self.wake is not None:
             self.wake()
 
@@ -153,19 +169,18 @@ class Recorder:
         """
         with self._writing:
             self._schedule.tried(self._clock.boottime_ns())
-            batch, mark, lost, raised = self._gather(state or {})
+            look = self._look()
+            batch = self._batch(look, state or {})
             if batch is None:
                 return None
             try:
                 written = store(self._outbox, batch, self._options.bytes_max)
             except AgentError:
-                self._schedule.alarm |= raised
-                self._commits_failed += 1
+                self._failed(look)
                 raise
-            report = self._committed(batch, written, mark, lost)
+            report = self._committed(batch, written, look)
             if not written.readings:
-                self._schedule.alarm |= raised
-                self._commits_failed += 1
+                self._failed(look)
                 path = self._outbox.database.path
                 raise OutboxFull(
                     f"{path}: no room for {batch.room} bytes; the journal keeps the readings "
@@ -270,16 +285,27 @@ class Recorder:
         with self._taking:
             self._journal.lose(sum(tick.cells for tick in ticks), min(stamps), max(stamps))
 
-    def _gather(self, state: Mapping[str, bytes]) -> tuple[Batch | None, Mark, int, bool]:
-        """What there is to write, up to which mark, how many lost cells it tells of, and whether an alarm asked."""
-        row = self._row
+    def _look(self) -> _Look:
+        """Everything up to this moment; what comes later is for the next commit."""
         with self._taking:
-            mark, lost = self._journal.mark, self._journal.lost
-            raised, self._schedule.alarm = self._schedule.alarm, False
+            look = _Look(self._journal.mark, self._journal.lost, self._schedule.alarm, self._raised)
+            self._schedule.alarm = self._raised = False
+        return look
+
+    def _failed(self, look: _Look) -> None:
+        """It is all still to be done."""
+        with self._taking:
+            self._schedule.alarm |= look.alarm
+            self._raised |= look.raised
+        self._commits_failed += 1
+
+    def _batch(self, look: _Look, state: Mapping[str, bytes]) -> Batch | None:
+        """What there is to write."""
+        row, mark, lost = self._row, look.mark, look.lost
         asked = self._requests.look()
         if mark.lsn == row.journal_lsn and not asked and not lost[0] and not state:
-            return None, mark, 0, raised
-        encoder = Encoder(self._sets, self._priorities, row.next_seq, raised=raised)
+            return None
+        encoder = Encoder(self._sets, self._priorities, row.next_seq, raised=look.raised)
         for entry in self._journal.read(mark):
             encoder.add(entry)
         encoder.finish()
@@ -291,7 +317,7 @@ class Recorder:
         if lost[0]:
             at = encoder.next_seq
             stones.append(Tombstone(row.epoch, at, at, LossReason.JOURNAL_FULL, *lost))
-        batch = Batch(
+        return Batch(
             row=row,
             asked=asked,
             next_seq=encoder.next_seq,
@@ -303,7 +329,6 @@ class Recorder:
             state=state,
             lent=self._requests.lent(),
         )
-        return batch, mark, lost[0], raised
 
     def _rate(self, cells: int) -> float:
         """Cells per second, smoothed: what a power cut's estimate is made of."""
@@ -313,16 +338,16 @@ class Recorder:
         newest = cells / seconds
         return newest if self._row.rate == 0 else self._row.rate * (1 - RATE_WEIGHT) + newest * RATE_WEIGHT
 
-    def _committed(self, batch: Batch, written: Written, mark: Mark, lost: int) -> CommitReport:
+    def _committed(self, batch: Batch, written: Written, look: _Look) -> CommitReport:
         """The transaction is on the disk: free the ring, forget what was asked, look at the new state."""
         first = self._row.next_seq
         size = 0
         self._requests.done(batch.asked, written.gone)
         if written.readings:
             with self._taking:
-                self._journal.committed(mark)
-                if lost:
-                    self._journal.forget_loss(lost)
+                self._journal.committed(look.mark)
+                if look.lost[0]:
+                    self._journal.forget_loss(look.lost[0])
             size = sum(len(atom.data) for atom in batch.atoms)
             self._schedule.committed(self._clock.boottime_ns())
         if self._full is written.readings:
