@@ -159,9 +159,11 @@ class SensorChecker:
             self._problems.add(said.place, where, "channel must be tables, as in [sensor.channel.temperature]")
             return None
         names = [channel.name for channel in channels]
-        for name in sections:
+        for name, section in sections.items():
             if name not in names:
-                self._problems.add(place.at("channel", name), where, f'channel "{name}" unknown{nearest(name, names)}')
+                spot = place.at("channel", name)
+                self._problems.add(spot, where, f'channel "{name}" unknown{nearest(name, names)}')
+                self._channel(Channel(name, ""), section, spot, where, interval)
         plans = [
             self._channel(channel, sections.get(channel.name, {}), place.at("channel", channel.name), where, interval)
             for channel in channels

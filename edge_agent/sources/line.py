@@ -173,9 +173,12 @@ class BusLine:
             return 0.0
 
     def _read(self, sensor: Sensor, cycle: Cycle) -> None:
-        assert sensor.driver is not None
+        driver = sensor.driver
+        if driver is None:  # a neighbour's failure took the bus with it
+            cycle.fill_gap(sensor, sensor.reason)
+            return
         try:
-            answer = self._call(sensor, sensor.driver.read)
+            answer = self._call(sensor, driver.read)
             now_ns = self._clock.boottime_ns()
             cycle.fill(sensor, sensor.cells_of(answer, now_ns), now_ns)
             self._timeouts = 0

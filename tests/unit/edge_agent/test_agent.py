@@ -51,7 +51,13 @@ def config(tmp_path: Path) -> Path:
 
 def call(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*COMMAND, *arguments], capture_output=True, text=True, timeout=30, env={**os.environ, **environment}, cwd=ROOT
+        [*COMMAND, *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env={**os.environ, **environment},
+        cwd=ROOT,
     )
 
 

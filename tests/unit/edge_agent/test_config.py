@@ -74,7 +74,7 @@ bus = "i2c-1"
 address = 0x78
 timeout = "soon"
 [sensor.channel.temprature]
-filter = [{ median = 5 }]
+filter = [{ median = 1 }]
 [sensor.channel.humidity]
 low = 5
 high = 2
@@ -113,6 +113,7 @@ a.toml:22 sensor "climate": unknown key "adress" – did you mean "address"?
 a.toml:27 sensor "attic": address = 120 (0x78) is not one of 0x76, 0x77
 a.toml:28 sensor "attic": timeout = "soon" is not a duration: write a number and ms, s, m, h or d, as in "10s"
 a.toml:29 sensor "attic": channel "temprature" unknown – did you mean "temperature"?
+a.toml:30 sensor "attic" channel "temprature" filter: median = 1 must be integer >= 3
 a.toml:31 sensor "attic" channel "humidity": low = 5.0 is not below high = 2.0 %RH
 a.toml:35 sensor "attic" channel "humidity": median = 4 must be odd, so that raw stays raw
 a.toml:36 sensor "attic" channel "humidity" filter: heartbeat = "5 min" is not a duration: write a number and ms, s, \

@@ -182,6 +182,13 @@ def test_a_bus_that_is_down_is_opened_again_and_all_its_sensors_come_back(caplog
     assert told == ['bus "i2c-9" is down: /dev/i2c-9: no such bus', 'bus "i2c-9" is back']
 
 
+def test_a_bus_that_goes_down_between_two_sensors_takes_both() -> None:
+    plans = [sensor_plan("a", raising(BusDown("gone"))), sensor_plan("b", Script())]
+    line = line_of(ManualClock(), *plans, open_bus=Bus)
+    assert line.run_due()[0].states == bytes([CellState.BUS_DOWN] * 2)
+    assert [sensor.error for sensor in line.sensors] == ["gone", "gone"]
+
+
 def test_three_time_outs_in_a_row_open_the_bus_anew() -> None:
     clock = ManualClock()
     buses: list[Bus] = []
