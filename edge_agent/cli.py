@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from edge_agent.commands.model import model
+
 FILE = Path("/etc/edge-agent/edge-agent.toml")
 
 file_option = click.option(
@@ -110,6 +112,9 @@ def version() -> None:
     from edge_agent.version import VERSION
 
     click.echo(VERSION)
+
+
+main.add_command(model)
 
 
 if __name__ == "__main__":

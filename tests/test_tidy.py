@@ -36,6 +36,8 @@ HEAVY = {
     "uvicorn": ("cloud_sync/app.py", "cloud_sync/http_api/"),
     "prometheus_client": ("cloud_sync/metrics.py", "cloud_sync/http_api/"),
     "rich": ("simulator/",),
+    "onnxruntime": ("edge_agent/detect/session.py",),
+    "onnx": (),
 }
 GENERATED = ("wire/v1/",)
 COMMANDS = {"edge-agent": "edge_agent.cli", "cloud-sync": "cloud_sync.cli", "edge-sim": "simulator.cli"}

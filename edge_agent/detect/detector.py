@@ -157,6 +157,7 @@ class _Watched:
             alarms += [self._alarm(runner, columns, event, stamp_us) for event in verdict.events]
         if scores is None:
             return Found(None, tuple(alarms)) if alarms else NOTHING
+        scores[np.isnan(values)] = np.nan
         return Found(_codes(scores), tuple(alarms))
 
     def _values(self, tick: Tick) -> F64:

@@ -19,11 +19,10 @@ def model_folders(folders: Sequence[Path] = FOLDERS) -> dict[str, Path]:
     found: dict[str, Path] = {}
     names: set[str] = set()
     for folder in folders:
-        here = {path.parent.name for path in folder.glob("*/*/model.json")} - names
-        versions = [path.parent for name in here for path in folder.glob(f"{name}/*/model.json")]
-        for path in sorted(versions, key=lambda path: (path.parent.name, _number(path.name))):
+        here = [path.parent for path in folder.glob("*/*/model.json") if path.parent.parent.name not in names]
+        for path in sorted(here, key=lambda path: (path.parent.name, _number(path.name))):
             found[f"{path.parent.name}/{path.name}"] = path
-        names |= here
+        names |= {path.parent.name for path in here}
     return found
 
 

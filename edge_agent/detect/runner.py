@@ -43,7 +43,8 @@ class Event:
 
 @dataclass(slots=True)
 class Verdict:
-    """What one row of values gave. `scores` per column: NaN = not scored, 0 = quiet. `top`: loudest column or -1."""
+    """What one row of values gave. `scores` per column: NaN = not scored, 0 = quiet, and a score that came is told
+    even where this row lacks the value. `top`: the loudest column, or -1."""
 
     scores: F64
     ran: bool = False
@@ -132,8 +133,8 @@ class Runner:
             self.in_window += 1
             if self.in_window == self.manifest.window.rows:
                 self.in_window = 0
-                return self._run(stamp_us, values)
-        return Verdict(self._idle(values))
+                return self._run(stamp_us)
+        return Verdict(self._idle())
 
     def _mind_gaps(self, stamp_us: int, grid: F64) -> None:
         """A channel that was away for longer than the model allows begins anew."""
@@ -208,11 +209,11 @@ class Runner:
         scaled: F32 = (number * param.scale).astype(np.float32)
         return scaled
 
-    def _run(self, stamp_us: int, values: F64) -> Verdict:
+    def _run(self, stamp_us: int) -> Verdict:
         present = ~np.isnan(self.window)
         here = present.any(axis=(1, 2))
         if self._failed_in_a_row >= FAILURES_MAX or not here.any():
-            return Verdict(np.full(len(values), np.nan) if self.problem else self._idle(values))
+            return Verdict(self._nothing() if self.problem else self._idle())
         since_s = 0.0 if self.last_run_us < 0 else (stamp_us - self.last_run_us) / US_PER_S
         self.last_run_us = stamp_us
         feeds: dict[str, F32] = {
@@ -227,7 +228,7 @@ class Runner:
             good = self._checked(outputs)
         except RunFailed as error:
             self._failed(str(error))
-            return Verdict(np.full(len(values), np.nan), ran=True)
+            return Verdict(self._nothing(), ran=True)
         if good.all():
             self._failed_in_a_row, self.problem = 0, ""
             for name in self.state:
@@ -237,7 +238,7 @@ class Runner:
             for name, old in self.state.items():
                 keep = good.reshape(-1, *[1] * (old.ndim - 1))
                 self.state[name] = np.where(keep, outputs[f"{name}_out"], old)
-        return self._decide(stamp_us, values, outputs, good, here & good)
+        return self._decide(stamp_us, outputs, good, here & good)
 
     def _failed(self, reason: str) -> None:
         self.failures += 1
@@ -258,7 +259,7 @@ class Runner:
             good &= np.isfinite(outputs[f"{name}_out"]).reshape(self.groups, -1).all(axis=1)
         return good
 
-    def _decide(self, stamp_us: int, values: F64, outputs: dict[str, F32], good: Mask, here: Mask) -> Verdict:
+    def _decide(self, stamp_us: int, outputs: dict[str, F32], good: Mask, here: Mask) -> Verdict:
         learning = self.calibrating
         heard = np.where(here & ~learning, outputs["score"][:, 0], np.float32(0.0))
         self.runs[here] += 1
@@ -269,7 +270,7 @@ class Runner:
         scores = spoken.astype(np.float64)
         scores[learning | ~good] = np.nan
         width = self.manifest.window.channels
-        verdict = Verdict(np.where(np.isnan(values), np.nan, np.repeat(scores, width)), ran=True)
+        verdict = Verdict(np.repeat(scores, width), ran=True)
         if spoken.any():
             verdict.top = self._column(int(np.argmax(spoken)), outputs)
         if spoken.max() >= self.threshold or (self.onset_us >= 0).any():
@@ -313,7 +314,9 @@ class Runner:
             seen["expected"], seen["expected_low"], seen["expected_high"],
         )  # fmt: skip
 
-    def _idle(self, values: F64) -> F64:
+    def _nothing(self) -> F64:
+        return np.full(len(self.channels), np.nan)
+
+    def _idle(self) -> F64:
         """Scores of a row that completes no run: quiet, or nothing while calibrating."""
-        scores = np.where(self.calibrating, np.nan, 0.0)
-        return np.where(np.isnan(values), np.nan, np.repeat(scores, self.manifest.window.channels))
+        return np.repeat(np.where(self.calibrating, np.nan, 0.0), self.manifest.window.channels)
