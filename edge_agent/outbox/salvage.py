@@ -15,8 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edge_agent.outbox.carve import Row, carve
-from edge_agent.outbox.database import SUSPECT, Database
+from edge_agent.outbox.carve import FILE_HEAD, Row, carve
+from edge_agent.outbox.database import PAGE_BYTES, SUSPECT, Database
 from edge_agent.outbox.keys import first_of, number_of, priority_of
 from edge_agent.outbox.options import OutboxOptions
 from edge_agent.outbox.outbox import EpochRow, NewAtom, Outbox
@@ -26,6 +26,7 @@ from wire.ranges import RangeSet
 
 log = logging.getLogger(__name__)
 
+PAGE_COUNT = slice(28, 32)  # SQLite file format 1.3.8
 COPIED = ("meta", "series_sets", "settled", "tombstones", "losses", "aside", "state")
 
 
@@ -34,6 +35,7 @@ def salvage(path: Path, options: OutboxOptions, cause: str) -> None:
     fresh = path.with_name(path.name + ".new")
     for leftover in (fresh, fresh.with_name(fresh.name + "-wal"), fresh.with_name(fresh.name + "-shm")):
         leftover.unlink(missing_ok=True)
+    _pad(path, options.bytes_max)
     database = Database(fresh, options)
     outbox = Outbox(database)
     source = sqlite3.connect(path)
@@ -76,6 +78,14 @@ def finish(path: Path) -> None:
 def _aside(path: Path) -> Path:
     """Only the latest damaged file is kept: evidence for people, and bounded."""
     return path.with_name(path.name + ".corrupt")
+
+
+def _pad(path: Path, bytes_max: int) -> None:
+    """Give a truncated file its length back: SQLite reads nothing at all of a file shorter than its head says."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(FILE_HEAD)[PAGE_COUNT], "big") * PAGE_BYTES
+        if path.stat().st_size < size <= 2 * bytes_max:
+            file.truncate(size)
 
 
 def _copy_tables(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
