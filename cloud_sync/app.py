@@ -94,19 +94,21 @@ async def _serve(options: Options, clock: Clock, catalog: SqlCatalog, store: Obj
         credentials = Credentials(pki.ca.read_bytes(), pki.server.read_bytes(), pki.server_key.read_bytes())
         server = GrpcServer(credentials, lambda gateway: Stream(gateway, ports), metrics)
         app = create_app(catalog, QueryEngine(catalog, store), clock, metrics.registry)
-        async with asyncio.TaskGroup() as tasks, _http(app, options.http) as http:
-            committing = tasks.create_task(group.run(), name="group commit")
-            sweeping = tasks.create_task(_sweep(catalog, store, metrics), name="orphan sweep")
-            bound = Address(options.grpc.host, await server.start(options.grpc.host, options.grpc.port))
-            try:
-                _tell_ready(options.data, bound, http, catalog.generation())
-                await stop.wait()
-                log.info("stopping")
-                notify("STOPPING=1")
-            finally:
-                await server.stop()
-                sweeping.cancel()
-                committing.cancel()
+        with _listen(options.http) as listener:
+            grpc = Address(options.grpc.host, await server.start(options.grpc.host, options.grpc.port))
+            http = Address(options.http.host, listener.getsockname()[1])
+            async with asyncio.TaskGroup() as tasks, _http(app, listener):
+                committing = tasks.create_task(group.run(), name="group commit")
+                sweeping = tasks.create_task(_sweep(catalog, store, metrics), name="orphan sweep")
+                try:
+                    _tell_ready(options.data, grpc, http, catalog.generation())
+                    await stop.wait()
+                    log.info("stopping")
+                    notify("STOPPING=1")
+                finally:
+                    await server.stop()
+                    sweeping.cancel()
+                    committing.cancel()
 
 
 def _tell_ready(data: DataFolder, grpc: Address, http: Address, generation: int) -> None:
@@ -152,9 +154,9 @@ class _HttpServer(uvicorn.Server):
         yield
 
 
-@asynccontextmanager
-async def _http(app: object, address: Address) -> AsyncIterator[Address]:
-    """Serve HTTP while the context lasts; gives the bound address. Raises ConfigInvalid when it cannot listen."""
+@contextmanager
+def _listen(address: Address) -> Iterator[socket.socket]:
+    """A socket bound for HTTP. Raises ConfigInvalid when the address cannot be had."""
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -164,18 +166,26 @@ async def _http(app: object, address: Address) -> AsyncIterator[Address]:
             raise ConfigInvalid(
                 f"cannot listen for HTTP on {address}: {error.strerror}. Try: --http {address.host}:0 for any free port"
             ) from error
-        config = uvicorn.Config(
-            app,  # type: ignore[arg-type]
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            lifespan="on",
-            timeout_graceful_shutdown=HTTP_STOP_S,
-        )
-        server = _HttpServer(config)
-        serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
-        try:
-            yield Address(address.host, listener.getsockname()[1])
-        finally:
-            server.should_exit = True
-            await serving
+        yield listener
+
+
+@asynccontextmanager
+async def _http(app: object, listener: socket.socket) -> AsyncIterator[None]:
+    """Serve HTTP while the context lasts."""
+    config = uvicorn.Config(
+        app,  # type: ignore[arg-type]
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="on",
+        timeout_graceful_shutdown=HTTP_STOP_S,
+    )
+    server = _HttpServer(config)
+    serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
+    while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn tells it by a flag only
+        await asyncio.sleep(0.005)
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await serving

@@ -11,7 +11,7 @@ PACK_BYTES_MAX = 8 * 1024 * 1024  # DESIGN 3.7: flush at once
 PACK_MESSAGES_MAX = 4096
 LINGER_S_MIN = 0.020  # DESIGN 3.7
 LINGER_S_MAX = 0.250
-LINGER_PER_COMMIT = 4.0  # so that at most a fifth of the time goes into fixed costs of a commit
+LINGER_PER_COMMIT = 2.0
 COMMIT_WEIGHT = 0.25  # of the newest commit in the running mean
 
 T = TypeVar("T")

@@ -1,0 +1,163 @@
+"""The commands: what they make, and one clear line for what goes wrong."""
+
+from __future__ import annotations
+
+import json
+import socket
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from cloud_sync.cli import EXIT_CONFIG, main
+from cloud_sync.data_folder import DataFolder, open_parts
+from cloud_sync.errors import ConfigInvalid
+from cloud_sync.ingest.ingestor import Ingestor
+from cloud_sync.metrics import Metrics
+from tests.unit.cloud_sync.gateway import EPOCH, ROOM, DialClock, message
+from wire.reading import LossReason, Tombstone
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def fails(code: int, *arguments: object) -> str:
+    """The one line that a failing command prints."""
+    result = run(*arguments)
+    assert result.exit_code == code, result.output
+    assert result.output.startswith("cloud-sync: ")
+    assert result.output.count("\n") == 1
+    return result.output
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    assert run("init", "--data", tmp_path / "data", "--host", "cloud.example").exit_code == 0
+    return tmp_path / "data"
+
+
+def test_version() -> None:
+    assert run("version").output.startswith("cloud-sync ")
+
+
+def test_init_makes_everything_and_never_overwrites(data: Path) -> None:
+    DataFolder(data).require_initialised()
+    keys = (data / "pki/ca.key").read_bytes()
+    assert "not overwritten" in fails(EXIT_CONFIG, "init", "--data", data)
+    assert (data / "pki/ca.key").read_bytes() == keys
+    assert stat.S_IMODE((data / "pki").stat().st_mode) == 0o700
+
+
+def test_init_where_nothing_can_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    fails(EXIT_CONFIG, "init", "--data", tmp_path / "file" / "data")
+
+
+def test_cert_issue_and_show(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "keys"
+    assert run("cert", "issue", "gw-a", "--data", data, "--out", out, "--days", 5).exit_code == 0
+    assert sorted(path.name for path in out.iterdir()) == ["ca.pem", "cert.pem", "key.pem"]
+    assert stat.S_IMODE((out / "key.pem").stat().st_mode) == 0o600
+    facts = json.loads(run("cert", "show", out / "cert.pem", "--json").output)
+    assert facts["names"] == ["urn:tidegate:gateway:gw-a"]
+    assert "urn:tidegate:gateway:gw-a" in run("cert", "show", out / "cert.pem").output
+    assert "not overwritten" in fails(EXIT_CONFIG, "cert", "issue", "gw-a", "--data", data, "--out", out)
+    assert "gateway id" in fails(EXIT_CONFIG, "cert", "issue", "Gw_A", "--data", data, "--out", tmp_path / "k")
+    assert "cloud-sync init" in fails(EXIT_CONFIG, "cert", "issue", "gw-a", "--data", tmp_path, "--out", out)
+    fails(EXIT_CONFIG, "cert", "show", data / "pki/ca.key")
+
+
+def test_serve_says_what_is_missing(tmp_path: Path) -> None:
+    assert f"Try: cloud-sync init --data {tmp_path}" in fails(EXIT_CONFIG, "serve", "--data", tmp_path)
+
+
+@pytest.mark.parametrize("http", ["0.0.0.0:8080", "192.0.2.1:80", "cloud.example:80", "[::]:80"])
+def test_http_is_loopback_only(data: Path, http: str) -> None:
+    assert "ssh -L" in fails(EXIT_CONFIG, "serve", "--data", data, "--http", http)
+
+
+@pytest.mark.parametrize("grpc", ["8443", "host:", "host:99999", ":1", "host:x"])
+def test_an_address_that_is_none(data: Path, grpc: str) -> None:
+    assert "HOST:PORT" in fails(EXIT_CONFIG, "serve", "--data", data, "--grpc", grpc)
+
+
+def serve_process(data: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from cloud_sync.cli import main; main()", "serve", "--data", str(data)]
+    return subprocess.run(
+        [*command, "--log-level", "error", *arguments], capture_output=True, text=True, timeout=30, check=False
+    )
+
+
+@pytest.mark.parametrize("port_of", ["grpc", "http"])
+def test_a_port_in_use_is_one_line(data: Path, port_of: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = f"127.0.0.1:{other.getsockname()[1]}"
+        addresses = {"grpc": "127.0.0.1:0", "http": "127.0.0.1:0", port_of: taken}
+        done = serve_process(data, "--grpc", addresses["grpc"], "--http", addresses["http"])
+    assert done.returncode == EXIT_CONFIG
+    lines = [line for line in done.stderr.splitlines() if line.startswith("cloud-sync: ")]
+    assert len(lines) == 1
+    assert taken in lines[0]
+    assert "Traceback" not in done.stderr
+
+
+def test_two_services_cannot_share_a_folder(data: Path) -> None:
+    with DataFolder(data).lock():
+        assert "in use by process" in fails(EXIT_CONFIG, "serve", "--data", data)
+        assert "in use by process" in fails(EXIT_CONFIG, "restored", "--data", data)
+
+
+def test_a_catalog_and_a_store_of_different_generations(data: Path) -> None:
+    for key in (data / "objects/meta").iterdir():
+        key.rename(key.with_name(f"generation-{123:016x}"))
+    assert "cloud-sync restored" in fails(EXIT_CONFIG, "serve", "--data", data)
+    assert run("restored", "--data", data).output.startswith("generation ")
+    catalog, _ = open_parts(DataFolder(data), DialClock())
+    catalog.close()
+
+
+def test_restored_starts_a_new_generation(data: Path) -> None:
+    catalog, _ = open_parts(DataFolder(data), DialClock())
+    before = catalog.generation()
+    catalog.close()
+    told = run("restored", "--data", data).output.split()[1]
+    catalog, _ = open_parts(DataFolder(data), DialClock())
+    assert catalog.generation() == int(told, 16) != before
+    catalog.close()
+
+
+def test_ledger_and_pack(data: Path) -> None:
+    catalog, store = open_parts(DataFolder(data), DialClock())
+    ingestor = Ingestor(catalog, store, DialClock(), Metrics())
+    ingestor.put_series_sets("gw-a", [ROOM])
+    ingestor.write([("gw-a", message(1, 0))])
+    ingestor.record_tombstones("gw-a", [Tombstone(EPOCH, 12, 14, LossReason.EVICTED, 2)])
+    [key] = store.list("packs/")
+    catalog.close()
+    document = json.loads(run("ledger", "gw-a", "--data", data, "--json").output)
+    assert [document[name] for name in ("taken", "stored", "tombstoned", "pending")] == [14, 10, 2, 2]
+    assert document["epochs"][0]["tombstones"] == [{"first": 12, "end": 14, "reason": "evicted", "count": 2}]
+    assert "evicted: 2 at 12..14" in run("ledger", "gw-a", "--data", data).output
+    assert "those that have: gw-a" in fails(EXIT_CONFIG, "ledger", "gw-x", "--data", data)
+    pack = json.loads(run("pack", data / "objects" / key, "--json").output)
+    assert [(m["gateway"], m["cells"], m["seq"]) for m in pack["messages"]] == [("gw-a", 10, [0, 10])]
+    assert "gw-a" in run("pack", data / "objects" / key).output
+    fails(1, "pack", data / "pki/ca.pem")
+
+
+def test_a_truncated_catalog_is_said_once(data: Path) -> None:
+    with (data / "catalog.sqlite").open("r+b") as file:
+        file.truncate(10_000)
+    assert "catalog.sqlite" in fails(EXIT_CONFIG, "serve", "--data", data)
+
+
+def test_the_folder_is_free_again(data: Path) -> None:
+    folder = DataFolder(data)
+    with folder.lock():
+        pass
+    with folder.lock(), pytest.raises(ConfigInvalid), folder.lock():
+        pass
