@@ -27,18 +27,28 @@ def version() -> None:
 @click.option("--headless", is_flag=True, help="End after the summary, also on a terminal.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the summary to FILE.", metavar="FILE")
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the simulated weather and noise.")
-@click.option("--keep", type=click.Path(path_type=Path), metavar="DIR", help="Work in DIR (made, empty) and leave it.")
-def demo(headless: bool, json_file: Path | None, seed: int, keep: Path | None) -> None:
+@click.option(
+    "--transport",
+    "wanted",
+    type=click.Choice(["auto", "seccomp", "umockdev", "unix"]),
+    default="auto",
+    show_default=True,
+    help="How the agents reach the simulated buses: see edge-sim bus.",
+)
+@click.option(
+    "--keep", type=click.Path(path_type=Path), metavar="DIR", help="Work in DIR, which is made, and leave it."
+)
+def demo(*, headless: bool, json_file: Path | None, seed: int, wanted: str, keep: Path | None) -> None:
     """Run a cloud and three gateways, break everything, and count.
 
     Readings arrive, the network is cut for 10 s and comes back, an agent is killed (SIGKILL) and restarted, the cloud
     is killed under load and restarted. Then two independent counts are compared: what the simulated chips gave out,
     and what the cloud's query API returns. Exit code 0 only if nothing is lost and nothing is doubled.
     """
-    from simulator.demo import run_demo
+    from simulator.demo import Options, run_demo
 
     stay = not headless and sys.stdout.isatty()
-    sys.exit(run_demo(stay=stay, json_file=json_file, seed=seed, keep=keep))
+    sys.exit(run_demo(Options(stay, json_file, seed, wanted, keep)))
 
 
 @main.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})

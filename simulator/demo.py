@@ -17,6 +17,7 @@ from pathlib import Path
 
 from simulator import replay, transport
 from simulator.bench import Part
+from simulator.i2c_seccomp import TransportRefused
 from simulator.lab.count import Count
 from simulator.lab.gateway import LabGateway, Plan
 from simulator.lab.processes import LabFailed
@@ -204,17 +205,29 @@ class Demo:
         return f"Logs: {self._site.cloud.folder.parent}/*.log and */agent.log; keep them with --keep DIR"
 
 
-def run_demo(*, stay: bool, json_file: Path | None, seed: int, keep: Path | None) -> int:
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What `edge-sim demo` was told."""
+
+    stay: bool  # keep everything up after the summary
+    json_file: Path | None
+    seed: int
+    transport: str
+    keep: Path | None
+
+
+def run_demo(options: Options) -> int:
     """Run, show, write. Returns the exit code: 0 only if the counts hold, 130 after Ctrl-C before that."""
-    folder = keep.resolve() if keep is not None else Path(tempfile.mkdtemp(prefix="tidegate-demo-"))
+    kept = options.keep
+    folder = kept.resolve() if kept is not None else Path(tempfile.mkdtemp(prefix="tidegate-demo-"))
     try:
-        if keep is not None:
+        if kept is not None:
             folder.mkdir(parents=True)
-        return asyncio.run(_run(folder, stay, json_file, seed))
+        return asyncio.run(_run(folder, options))
     except FileExistsError:
         print(f"edge-sim: {folder} is there already; --keep makes a new folder", file=sys.stderr)
         return 1
-    except LabFailed as error:
+    except (LabFailed, TransportRefused) as error:
         print(f"edge-sim: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -222,27 +235,27 @@ def run_demo(*, stay: bool, json_file: Path | None, seed: int, keep: Path | None
     except asyncio.CancelledError:
         return 128 + signal.SIGTERM
     finally:
-        if keep is None:
+        if kept is None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-async def _run(folder: Path, stay: bool, json_file: Path | None, seed: int) -> int:
-    loop = asyncio.get_running_loop()
+async def _run(folder: Path, options: Options) -> int:
     task = asyncio.current_task()
     assert task is not None
-    loop.add_signal_handler(signal.SIGTERM, task.cancel)
-    name, reason = await asyncio.to_thread(transport.choose)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    name, reason = await asyncio.to_thread(transport.choose, options.transport)
     with Screen() as screen:
         screen.say(f"simulated I2C by {name}{f' ({reason})' if reason else ''}", 0.0)
-        site = Site(folder, plans(folder, name), seed)
+        site = Site(folder, plans(folder, name), options.seed)
         demo = Demo(site, screen)
         try:
             result = await demo.run()
-            screen.summary(result.count, result.wire_bytes_per_reading, result.seconds, site.cloud.url if stay else "")
-            if json_file is not None:
+            url = site.cloud.url if options.stay else ""
+            screen.summary(result.count, result.wire_bytes_per_reading, result.seconds, url)
+            if options.json_file is not None:
                 text = json.dumps(result.document(), indent=2) + "\n"
-                await asyncio.to_thread(json_file.write_text, text, encoding="utf-8")
-            if stay:
+                await asyncio.to_thread(options.json_file.write_text, text, encoding="utf-8")
+            if options.stay:
                 screen.begin_table()
                 with contextlib.suppress(asyncio.CancelledError):
                     await demo.stay()

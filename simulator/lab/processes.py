@@ -86,6 +86,8 @@ def wait_until(condition: Callable[[], bool], timeout_s: float, process: Process
     """Look every 50 ms. Raises LabFailed when the process ends first or the time is over."""
     end = time.monotonic() + timeout_s
     while not condition():
-        if process.exit_code is not None or time.monotonic() > end:
+        if process.exit_code is not None:
+            raise process.failed(f"{what} failed")
+        if time.monotonic() > end:
             raise process.failed(f"{what}: waited {timeout_s:.0f} s in vain")
         time.sleep(0.05)
