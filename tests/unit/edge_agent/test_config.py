@@ -223,6 +223,10 @@ def test_a_calibration_that_no_series_can_have(tmp_path: Path) -> None:
         ("[[sensor]]\nid = 3\ndriver = 'bme280'\n", 'a.toml:2 sensor "3": id = 3 must be string, not integer'),
         ("[agent]\nlabels = { a = 1 }\n", "a.toml:2 [agent]: labels = { a = 1 } must be string, not integer"),
         ("[agent]\nlog_level = 'loud'\n", 'a.toml:2 [agent]: log_level = "loud" is not one of'),
+        (
+            "[[sensor]]\nid = 'a'\ndriver = 'bme280'\nbus = 'x'\naddress = true\n",
+            'a.toml:5 sensor "a": address = true (0x1) is not one of 0x76, 0x77',
+        ),
         ("[agent]\ninterval = 10\n", "a.toml:2 [agent]: interval = 10 is not a duration"),
     ],
 )

@@ -123,6 +123,7 @@ def test_a_part_that_never_comes_back_leaves_few_threads_behind(hanging: Hanging
         assert len(threads) <= 3
         time.sleep(0.1)
     assert sources.quarantined() == ["sensor stuck"]
+    assert hanging.reads == 3
     began = time.monotonic()
     sources.stop(5)
     assert time.monotonic() - began < 2
