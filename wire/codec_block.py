@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from wire import codec_pco, rice
 from wire.codec_number import Column, Step, decode_steps, encode_steps, find_decimals, find_steps, from_row, to_rows
-from wire.codec_plane import decode_plane, encode_plane
+from wire.codec_plane import PLANE_NONE, PLANE_ROWS, decode_plane, encode_plane, encode_runs
 from wire.codec_rows import constant_rows, decode_rows, encode_rows
 from wire.codec_stamp import PERIOD_MAX, from_line, to_line
 from wire.errors import SegmentCorrupt, UnsupportedFormat
@@ -21,9 +21,10 @@ from wire.segment import SCORE_NONE, Block, BlockHeader
 from wire.series import DTYPES, ValueType
 from wire.varint import I64, Reader, varint
 
-FLAG_SCORED = 0x10
-FLAG_STEPS = 0x20
-FLAGS_KNOWN = 0x3F  # states codec, quality codec (two bits each), scored, steps
+# A block's flags: the codecs of states, quality and scores, two bits each, then:
+FLAG_STEPS = 0x40
+FLAGS_KNOWN = 0x7F
+SCORES_DENSE = 0.2  # from this share of non-zero scores on, they are rows and not a plane
 STEP_BYTES = 3  # what an entry in the list of steps costs, about
 
 # pco is tried where it has won on real columns: from so many readings on, and bits that Rice needs for each.
@@ -42,15 +43,13 @@ def encode_block(block: Block, *, pco: bool) -> bytes:
     quality_codec, quality = encode_plane(block.quality)
     present = block.states == CellState.VALUE if states_codec and block.states is not None else None
     columns = block.columns if present is None else [c[p] for c, p in zip(block.columns, present)]
-    scored = block.scores is not None
-    lengths = np.full(1 + count * (2 if scored else 1), width, np.int64)
-    if present is not None:
-        lengths[1:] = np.tile(np.count_nonzero(present, axis=1), 2 if scored else 1)
+    scores_codec, scores = _encode_scores(block.scores, present)
+    lengths = _lengths(width, count, present, in_rows=scores_codec == PLANE_ROWS)
 
     rows = np.zeros((len(lengths), width), np.int64)
     period, rows[0] = to_line(block.stamps)
     to_rows(columns, rows[1 : 1 + count])
-    if block.scores is not None:
+    if scores_codec == PLANE_ROWS and block.scores is not None:
         _put_scores(block.scores, present, rows[1 + count :])
     counts = [place for place, value_type in enumerate(types) if value_type is ValueType.INT]
     steps = find_steps(rows[1 : 1 + count], counts, lengths[1 : 1 + count])
@@ -58,8 +57,8 @@ def encode_block(block: Block, *, pco: bool) -> bytes:
     chunks = _pco_chunks(found, columns, types) if pco and width >= PCO_READINGS_MIN else {}
     steps = {place: step for place, step in steps.items() if place + 1 not in chunks}
 
-    flags = states_codec | quality_codec << 2 | scored * FLAG_SCORED | bool(steps) * FLAG_STEPS
-    parts = [bytes((flags,)), states, quality, varint(period)]
+    flags = states_codec | quality_codec << 2 | scores_codec << 4 | bool(steps) * FLAG_STEPS
+    parts = [bytes((flags,)), states, quality, scores, varint(period)]
     if steps:
         parts.append(encode_steps(steps, types))
     parts.append(encode_rows(found, lengths, width, chunks))
@@ -74,13 +73,12 @@ def decode_block(reader: Reader, head: BlockHeader, types: list[ValueType]) -> B
     width, count = head.ticks, head.columns
     states = decode_plane(reader, flags & 3, (count, width))
     quality = decode_plane(reader, flags >> 2 & 3, (count, width))
+    scores_codec = flags >> 4 & 3
+    scores = None if scores_codec == PLANE_ROWS else decode_plane(reader, scores_codec, (count, width))
     period = reader.varint(PERIOD_MAX - 1, "stamp period")
     steps = decode_steps(reader, types) if flags & FLAG_STEPS else {}
-    scored = bool(flags & FLAG_SCORED)
     present = None if states is None else states == CellState.VALUE
-    lengths = np.full(1 + count * (2 if scored else 1), width, np.int64)
-    if present is not None:
-        lengths[1:] = np.tile(np.count_nonzero(present, axis=1), 2 if scored else 1)
+    lengths = _lengths(width, count, present, in_rows=scores_codec == PLANE_ROWS)
     rows = decode_rows(reader, lengths, width)
 
     stamps = from_line(rows.numbers[0], period)
@@ -94,7 +92,10 @@ def decode_block(reader: Reader, head: BlockHeader, types: list[ValueType]) -> B
         columns.append(column if present is None else _spread(column, present[place]))
     if rows.chunks:
         raise SegmentCorrupt(f"pco in rows {sorted(rows.chunks)}, which are no columns")
-    scores = _take_scores(rows.numbers[1 + count :], present) if scored else None
+    if scores_codec == PLANE_ROWS:
+        scores = _take_scores(rows.numbers[1 + count :], present)
+    elif scores is not None and present is not None:
+        scores[~present] = SCORE_NONE
     return Block(head.set_id, stamps, columns, states, quality, scores, head.stamp_unit)
 
 
@@ -133,6 +134,24 @@ def _pco_chunks(found: rice.Plan, columns: list[Column], types: list[ValueType])
             if 8 * (len(chunk) + 2) < bits[place]:
                 chunks[place + 1] = chunk
     return chunks
+
+
+def _lengths(width: int, count: int, present: NDArray[np.bool_] | None, *, in_rows: bool) -> I64:
+    """How many numbers each row holds: all stamps, then the VALUE cells of columns and of scores that are rows."""
+    copies = 2 if in_rows else 1
+    if present is None:
+        return np.full(1 + count * copies, width, np.int64)
+    return np.concatenate(([width], np.tile(np.count_nonzero(present, axis=1), copies))).astype(np.int64)
+
+
+def _encode_scores(scores: NDArray[np.uint8] | None, present: NDArray[np.bool_] | None) -> tuple[int, bytes]:
+    """Codec id and, for a plane, its bytes."""
+    if scores is None:
+        return PLANE_NONE, b""
+    told = scores if present is None else scores * present
+    if np.count_nonzero(told) > SCORES_DENSE * told.size:
+        return PLANE_ROWS, b""
+    return encode_runs(told)
 
 
 def _put_scores(scores: NDArray[np.uint8], present: NDArray[np.bool_] | None, rows: I64) -> None:

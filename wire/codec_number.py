@@ -123,7 +123,7 @@ def _decimals(numbers: NDArray[np.generic]) -> list[tuple[int, Step, I64]]:
     found = []
     while len(rows):
         powers = _POWERS[places[rows], None]
-        whole = np.rint(wide[rows] * powers)
+        whole = np.rint(wide[rows] * powers) + 0.0  # -0.0 is no integer: it becomes 0.0, and differs below
         back = (whole / powers).astype(dtype).view(bits.dtype)
         exact = (back == bits[rows]).all(axis=1)
         kept = np.flatnonzero(exact & (np.abs(whole) < EXACT_MAX).all(axis=1))

@@ -1,4 +1,4 @@
-"""Planes: (k, n) bytes that are mostly zero (states, quality), as runs or, where that is less, deflated."""
+"""Planes: (k, n) bytes that are mostly zero (states, quality, rare scores), as runs or, if that is less, deflated."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from wire.varint import Reader, varint, varints
 PLANE_NONE = 0
 PLANE_RUNS = 1
 PLANE_DEFLATE = 2
+PLANE_ROWS = 3  # scores alone: one row of integers per column, for scores that are seldom zero
 RUNS_BYTES_MIN = 32  # shorter run lists are not worth a try at deflate
 DEFLATE_LEVEL = 6
 
@@ -20,10 +21,17 @@ U8 = NDArray[np.uint8]
 
 
 def encode_plane(plane: U8 | None) -> tuple[int, bytes]:
-    """Codec id and bytes."""
+    """Codec id and bytes; none for a plane of zeros."""
     if plane is None or not plane.any():
         return PLANE_NONE, b""
+    return encode_runs(plane)
+
+
+def encode_runs(plane: U8) -> tuple[int, bytes]:
+    """Codec id and bytes, for a plane of zeros too."""
     flat = plane.reshape(-1)
+    if not len(flat):
+        return PLANE_RUNS, varint(0)
     edges = np.flatnonzero(np.diff(flat)) + 1
     starts = np.concatenate(([0], edges))
     ends = np.append(edges, len(flat))
