@@ -123,12 +123,13 @@ class Events:
         self.scores = np.concatenate([part[0] for part in parts])
         self.worth = np.concatenate([part[1] for part in parts])
         self.window = np.concatenate([part[2] for part in parts])  # -1: outside every window
+        self._known: dict[Profile, F64] = {}
         order = np.argsort(-self.scores, kind="stable")
         self.scores, self.worth, self.window = self.scores[order], self.worth[order], self.window[order]
 
     def best(self, profile: Profile) -> Result:
         """Under the threshold that suits this corpus best, as NAB's board does; ties go to the higher threshold."""
-        totals = np.concatenate([[0.0], np.cumsum(self._gains(profile))])
+        totals = self._totals(profile)
         last_of_ties = np.append(np.flatnonzero(np.diff(self.scores)), len(self.scores) - 1) + 1
         places = np.concatenate([[0], last_of_ties])
         place = int(places[np.argmax(totals[places])])
@@ -138,7 +139,7 @@ class Events:
     def at(self, profile: Profile, threshold: float) -> Result:
         """Under a given threshold: rows with a score of at least it are detections."""
         place = int(np.searchsorted(-self.scores, -threshold, side="right"))
-        return self._result(profile, place, float(self._gains(profile)[:place].sum()), threshold)
+        return self._result(profile, place, float(self._totals(profile)[place]), threshold)
 
     def _result(self, profile: Profile, place: int, gained: float, threshold: float) -> Result:
         perfect = self.windows * (profile.true_positive + profile.false_negative)
@@ -149,6 +150,12 @@ class Events:
             len(np.unique(detected[detected >= 0])),
             int(np.count_nonzero(detected < 0)),
         )
+
+    def _totals(self, profile: Profile) -> F64:
+        """What the first n rows gained, for every n."""
+        if profile not in self._known:
+            self._known[profile] = np.concatenate([[0.0], np.cumsum(self._gains(profile))])
+        return self._known[profile]
 
     def _gains(self, profile: Profile) -> F64:
         """What each row adds when the threshold falls to its score, over a silent detector's total."""
