@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -134,10 +135,10 @@ class Bench:
         self._lines = self._make_lines(parts, seed)
         for planned in faults:
             self._plan(planned)
-        self._folder = tempfile.TemporaryDirectory(prefix="edge-sim-", ignore_cleanup_errors=True)
-        self._transport = transport.make(
-            transport_name, self._lines, self._reactor, socket_dir or Path(self._folder.name)
-        )
+        self._folder: Path | None = None  # made for sockets, where no other was given
+        if socket_dir is None and transport_name != "seccomp":
+            socket_dir = self._folder = Path(tempfile.mkdtemp(prefix="edge-sim-"))
+        self._transport = transport.make(transport_name, self._lines, self._reactor, socket_dir or Path())
         self._control: ControlServer | None = None
         self._command: Sequence[str] = ()
         self._program: subprocess.Popen[bytes] | None = None
@@ -241,7 +242,8 @@ class Bench:
         if self._control is not None:
             self._control.close()
         self._transport.close()
-        self._folder.cleanup()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
         self._reactor.close()
         if self._log is not None:
             self._log.close()
