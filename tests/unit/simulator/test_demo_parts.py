@@ -1,0 +1,58 @@
+"""The demonstration's plan and its lines; the whole runs in tests/system."""
+
+from pathlib import Path
+
+import pytest
+
+from simulator.demo import Result, plans
+from simulator.lab.count import Count
+from simulator.lab.gateway import LabGateway
+from simulator.screen import GatewayLine, Screen
+
+
+def test_the_agents_take_the_configurations_as_they_are(tmp_path: Path) -> None:
+    from edge_agent.config.load import load
+
+    sensors = []
+    for plan in plans(tmp_path, "unix"):
+        gateway = LabGateway(plan, tmp_path / plan.name, seed=1)
+        gateway.configure(cloud_port=8443)
+        config = load(gateway.folder / "edge-agent.toml")
+        sensors += [(config.agent.name, sensor.id, sensor.bus) for sensor in config.sensors]
+        assert all(bus.device == f"unix:{gateway.folder}/{name}" for name, bus in config.buses.items())
+    assert sensors == [
+        ("greenhouse", "climate", "i2c-1"),
+        ("cellar", "north", "i2c-1"),
+        ("cellar", "south", "i2c-1"),
+        ("cellar", "attic", "i2c-3"),
+        ("workshop", "machine", ""),
+    ]
+
+
+def test_the_summary_says_both_counts_and_the_verdict(capsys: pytest.CaptureFixture[str]) -> None:
+    with Screen() as screen:
+        screen.say("readings arrive", 1.25)
+        screen.show([GatewayLine("cellar", "3 x BME280", 10, 4, True, 6)])
+        screen.summary(Count(taken=3000, stored=3000, in_flight=3), 1.234, 42, "http://127.0.0.1:1/")
+        screen.summary(Count(taken=3, stored=2, lost=1, foreign=7), 1.0, 1, "")
+    shown = capsys.readouterr().out
+    good, bad = shown.split("The counts hold.")
+    assert "  1.2 s  readings arrive" in good
+    for text in ("3000  taken", "3000  stored", "0  lost", "0  doubled", "3  in flight", "1.23  socket bytes"):
+        assert text in good
+    assert "http://127.0.0.1:1/" in bad
+    assert "7  stored, but given out by no sensor" in bad
+    assert "THE COUNTS DO NOT HOLD." in bad
+
+
+def test_the_json_has_its_stable_keys() -> None:
+    document = Result(Count(10, 9, 1, 2, 0, 3), 2.5, 41.26).document()
+    assert document == {
+        "taken": 10,
+        "stored": 9,
+        "lost": 1,
+        "doubled": 2,
+        "in_flight": 3,
+        "wire_bytes_per_reading": 2.5,
+        "seconds": 41.3,
+    }
