@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import random
 import signal
 from collections.abc import Mapping
 from contextlib import suppress
@@ -16,15 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 from edge_agent.config.model import CloudSection, Config
 from edge_agent.control import ControlServer, RequestRefused
-from edge_agent.errors import CredentialsRejected
 from edge_agent.health import ALIVE_S_MAX, Notifier, watchdog_period_s
 from edge_agent.outbox.options import OutboxOptions
 from edge_agent.outbox.recorder import Recorder
 from edge_agent.sources.sources import Sources, make_lines
 from edge_agent.status import StatusView
+from edge_agent.sync.credentials import Credentials
 from edge_agent.version import VERSION
 from edge_agent.writer import Writer
-from wire.clock import Clock, boot_id, machine_id
+from wire.clock import NS_PER_S, Clock, boot_id, machine_id
 from wire.sync.gateway import Identity, SyncOptions
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class Agent:
     def __init__(self, config: Config, clock: Clock) -> None:
         """Open what must be ours alone. Raises StateBusy, StateUnusable, OutboxCorrupt, CredentialsRejected."""
         if config.cloud is not None:
-            check_credentials(config.cloud)
+            credentials_of(config.cloud)
         self._config = config
         self._clock = clock
         machine = machine_id()
@@ -129,10 +130,14 @@ class Agent:
         await asyncio.to_thread(self._writer.stop, STOP_S_MAX)
         cloud = self._config.cloud
         if self._sync is not None and cloud is not None and cloud.drain > 0:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(cloud.drain):
-                    while not self._sync.is_drained():
-                        await asyncio.sleep(DRAIN_LOOK_S)
+            await self._drain(self._sync, cloud.drain)
+
+    async def _drain(self, sync: SyncClient, limit_s: float) -> None:
+        """Wait for the acknowledgement of what was committed; what the time does not allow waits for the next start."""
+        sync.flush()
+        deadline_ns = self._clock.boottime_ns() + round(limit_s * NS_PER_S)
+        while sync.status.connected and not sync.is_drained() and self._clock.boottime_ns() < deadline_ns:  # noqa: ASYNC110
+            await asyncio.sleep(DRAIN_LOOK_S)  # the outbox is asked, it does not tell
 
     def _close(self) -> None:
         """Let go of everything; after a failure as a killed process would, so that the next start looks closely."""
@@ -163,16 +168,11 @@ def outbox_options(config: Config) -> OutboxOptions:
     )
 
 
-def check_credentials(cloud: CloudSection) -> None:
-    """All three files can be read. Raises CredentialsRejected with the fix."""
-    for name in ("ca", "cert", "key"):
-        path = Path(getattr(cloud, name))
-        try:
-            path.read_bytes()
-        except OSError as error:
-            raise CredentialsRejected(
-                f"[cloud] {name} = {path}: {error.strerror}. Try: cloud-sync cert issue, and copy its files here"
-            ) from error
+def credentials_of(cloud: CloudSection) -> Credentials:
+    """The three files, checked to be there. Raises CredentialsRejected with the fix."""
+    credentials = Credentials(Path(cloud.ca), Path(cloud.cert), Path(cloud.key))
+    credentials.read()
+    return credentials
 
 
 def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
@@ -187,6 +187,7 @@ def make_sync(config: Config, recorder: Recorder, clock: Clock, machine: str) ->
     """The syncer, where there is a [cloud] table."""
     if config.cloud is None:
         return None
+    from edge_agent.sync.credentials import Credentials
     from edge_agent.sync.grpc_transport import SyncClient
 
     cloud = config.cloud
@@ -196,4 +197,13 @@ def make_sync(config: Config, recorder: Recorder, clock: Clock, machine: str) ->
         config_version=config.version,
     )
     options = SyncOptions(batch_s=cloud.batch, backoff_base_s=cloud.backoff_min, backoff_max_s=cloud.backoff_max)
-    return SyncClient(recorder.view(), identity, options, cloud, clock)
+    return SyncClient(
+        recorder.view(),
+        identity,
+        options,
+        credentials_of(cloud),
+        address=cloud.address,
+        server_name=cloud.server_name,
+        clock=clock,
+        rng=random.Random(),
+    )
