@@ -187,7 +187,6 @@ def make_sync(config: Config, recorder: Recorder, clock: Clock, machine: str) ->
     """The syncer, where there is a [cloud] table."""
     if config.cloud is None:
         return None
-    from edge_agent.sync.credentials import Credentials
     from edge_agent.sync.grpc_transport import SyncClient
 
     cloud = config.cloud

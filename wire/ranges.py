@@ -133,7 +133,7 @@ class RangeSet:
 
     @classmethod
     def from_gaps(cls, flat: Iterable[int]) -> RangeSet:
-        """Inverse of `to_gaps`. Raises ValueError for an odd count, an empty range, a touching pair or Seq over 2^63."""
+        """Inverse of `to_gaps`. Raises ValueError for an odd count, an empty or touching range, Seq over 2^63."""
         numbers = list(flat)
         if len(numbers) % 2:
             raise ValueError(f"{len(numbers)} numbers do not pair into gaps and lengths")

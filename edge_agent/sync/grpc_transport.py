@@ -1,0 +1,206 @@
+"""Carries the sync machine's frames over one gRPC stream with mutual TLS: connect, pump, back off, connect again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Coroutine
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from edge_agent.errors import CredentialsRejected, LinkDown
+from edge_agent.sync.credentials import Credentials
+from wire.clock import NS_PER_S, Clock
+from wire.errors import ProtocolViolation
+from wire.messages import FRAME_BYTES_MAX, SYNC_METHOD, GatewayFrames
+from wire.sync.frames import GatewayFrame
+from wire.sync.gateway import GatewaySync, Identity, SyncOptions
+from wire.sync.outbox_view import OutboxView
+from wire.sync.status import SyncStatus
+
+log = logging.getLogger(__name__)
+
+CONNECT_S_MAX = 20.0
+REJECTED_S_MIN = 30.0  # refused credentials do not heal by themselves: no need to try often
+_OPTIONS = (
+    ("grpc.http2.bdp_probe", 0),  # its pings cost the data plan
+    ("grpc.max_receive_message_length", FRAME_BYTES_MAX),
+    ("grpc.max_send_message_length", FRAME_BYTES_MAX),
+    ("grpc.keepalive_time_ms", 300_000),
+    ("grpc.keepalive_timeout_ms", 30_000),
+    ("grpc.enable_retries", 0),  # the machine's back-off is the only one
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.use_local_subchannel_pool", 1),  # a new connection for each attempt, with the credentials of now
+)
+_IDENTITY_CODES = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
+
+
+class SyncClient:
+    """Runs one `GatewaySync` on the event loop that calls `run`. All calls but `run` return at once."""
+
+    def __init__(
+        self,
+        view: OutboxView,
+        identity: Identity,
+        options: SyncOptions,
+        credentials: Credentials,
+        *,
+        address: str,
+        server_name: str,
+        clock: Clock,
+        rng: random.Random,
+    ) -> None:
+        """`address`: host:port. `server_name`: the name in the server's certificate; empty: the host."""
+        self._view = view
+        self._machine = GatewaySync(view, options, identity, rng)
+        self._credentials = credentials
+        self._address = address
+        self._server_name = server_name
+        self._clock = clock
+        self._out: asyncio.Queue[GatewayFrame] = asyncio.Queue()
+        self._changed = asyncio.Event()
+        self._failure = ""  # as last logged; empty while connected
+
+    @property
+    def status(self) -> SyncStatus:
+        """The machine's own words."""
+        return self._machine.status
+
+    def committed(self, alarm: bool = False) -> None:
+        """New atoms are in the outbox. On the event loop's thread."""
+        self._put(self._machine.committed(self._now(), alarm=alarm))
+
+    def flush(self) -> None:
+        """Send at once what waits to be merged. On the event loop's thread."""
+        self._put(self._machine.flush(self._now()))
+
+    def is_drained(self) -> bool:
+        """Is everything committed so far acknowledged?"""
+        return not any(offer.offered for offer in self._view.offers()) and not self._view.tombstones(1)
+
+    async def run(self) -> None:
+        """Connect, and again after every loss, until cancelled. A failing link is never an error of the agent's."""
+        while True:
+            wait_s = 0.0
+            try:
+                await self._stream()
+                error = "the cloud ended the stream"
+            except CredentialsRejected as rejected:
+                error, wait_s = str(rejected), REJECTED_S_MIN
+            except (LinkDown, ProtocolViolation) as lost:
+                error = str(lost)
+            self._machine.disconnected(self._now(), error)
+            self._tell_loss(self._machine.status.last_error or error)
+            reconnect_at = self._machine.reconnect_at or 0.0
+            await asyncio.sleep(max(reconnect_at - self._now(), wait_s, 0.0))
+
+    def _now(self) -> float:
+        return self._clock.boottime_ns() / NS_PER_S
+
+    def _put(self, frames: list[GatewayFrame]) -> None:
+        for frame in frames:
+            self._out.put_nowait(frame)
+        self._changed.set()
+
+    def _tell_loss(self, error: str) -> None:
+        if error != self._failure:
+            log.warning("sync: not connected to %s: %s. Readings are kept and sent later", self._address, error)
+        self._failure = error
+
+    def _tell_recovery(self) -> None:
+        if self._failure:
+            log.info("sync: connected to %s again", self._address)
+        else:
+            log.info("sync: connected to %s", self._address)
+        self._failure = ""
+
+    async def _stream(self) -> None:
+        """One connection from start to end. Raises LinkDown, CredentialsRejected, ProtocolViolation."""
+        ca, certificate, key = self._credentials.read()
+        tls = grpc.ssl_channel_credentials(ca, key, certificate)
+        options: list[tuple[str, str | int]] = [*_OPTIONS]
+        if self._server_name:
+            options.append(("grpc.ssl_target_name_override", self._server_name))
+        async with grpc.aio.secure_channel(self._address, tls, options=options) as channel:
+            call = channel.stream_stream(SYNC_METHOD)()
+            try:
+                await self._open(call)
+                self._out = asyncio.Queue()
+                frames = GatewayFrames()
+                self._put(self._machine.connected(self._now()))
+                await first_done(self._read(call, frames), self._write(call, frames), self._watch())
+            except grpc.aio.AioRpcError as error:
+                await self._explain(error)
+            except grpc.aio.UsageError as error:
+                raise LinkDown(f"the stream is closed: {error}") from error
+            finally:
+                call.cancel()
+
+    async def _open(self, call: grpc.aio.StreamStreamCall[bytes, bytes]) -> None:
+        try:
+            async with asyncio.timeout(CONNECT_S_MAX):
+                await call.wait_for_connection()
+        except TimeoutError as error:
+            raise LinkDown(f"no connection within {CONNECT_S_MAX:.0f} s") from error
+
+    async def _read(self, call: grpc.aio.StreamStreamCall[bytes, bytes], frames: GatewayFrames) -> None:
+        while True:
+            data = await call.read()
+            if data is grpc.aio.EOF:
+                code, detail = await call.code(), await call.details()
+                if code in _IDENTITY_CODES:
+                    raise CredentialsRejected(f"the cloud says {code.name}: {detail}")
+                raise LinkDown(f"the cloud ended the stream: {code.name} {detail or ''}".rstrip())
+            connected = self._machine.status.connected
+            self._put(self._machine.received(frames.decode(bytes(data)), self._now()))
+            if not connected and self._machine.status.connected:
+                self._tell_recovery()
+
+    async def _write(self, call: grpc.aio.StreamStreamCall[bytes, bytes], frames: GatewayFrames) -> None:
+        while True:
+            await call.write(frames.encode(await self._out.get()))
+
+    async def _watch(self) -> None:
+        """Give the machine its ticks; leave when it wants to."""
+        while self._machine.wants_disconnect is None:
+            self._changed.clear()
+            wakeup = self._machine.wakeup
+            try:
+                async with asyncio.timeout(None if wakeup is None else max(wakeup - self._now(), 0.0)):
+                    await self._changed.wait()
+            except TimeoutError:
+                self._put(self._machine.tick(self._now()))
+        raise LinkDown(self._machine.wants_disconnect.detail)
+
+    async def _explain(self, error: grpc.aio.AioRpcError) -> None:
+        """Turn gRPC's word into ours. Raises LinkDown or CredentialsRejected."""
+        detail = error.details() or ""
+        if error.code() in _IDENTITY_CODES:
+            raise CredentialsRejected(f"the cloud says {error.code().name}: {detail}") from error
+        host, _, port = self._address.rpartition(":")
+        if error.code() is grpc.StatusCode.UNAVAILABLE and not self._failure:
+            reason = await asyncio.to_thread(self._credentials.refusal, host.strip("[]"), int(port), self._server_name)
+            if reason is not None:
+                raise CredentialsRejected(reason) from error
+        raise LinkDown(f"{error.code().name}: {brief(detail)}") from error
+
+
+def brief(detail: str) -> str:
+    """The last, most telling part of gRPC's nested words: the operating system's reason."""
+    return detail.rpartition("; last error: ")[2].rpartition("UNKNOWN: ")[2] or detail
+
+
+async def first_done(*jobs: Coroutine[Any, Any, None]) -> None:
+    """Run jobs until one ends, end the others, and raise what the first one raised."""
+    tasks = [asyncio.ensure_future(job) for job in jobs]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        task.result()
