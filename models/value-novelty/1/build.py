@@ -2,9 +2,10 @@
 
     python models/value-novelty/1/build.py [--out FOLDER]
 
-"Has this value been seen before?" Each channel keeps its last 1,024 values (bins). The score is the distance from a
-new value to the nearest of them, in units of the range seen so far, over SOFTENING plus the running mean of that
-distance. Nothing is trained: the graph is arithmetic, and the golden vectors come from the same formulas in numpy.
+"Has this value been seen before?" Each channel remembers up to 1,024 values (of bins), each a little apart from the
+others. The score is the distance from a new value to the nearest of them, in units of the range seen so far, over
+SOFTENING plus the running mean of that distance. Nothing is trained: the graph is arithmetic, and the golden vectors
+come from the same formulas in numpy.
 CARD.md says what it is good for and how it was measured.
 """
 
@@ -27,7 +28,8 @@ VERSION = 1
 OPSET = 17
 IR_VERSION = 8
 
-MEMORY = 1024  # bins remembered
+MEMORY = 1024  # values remembered
+RESOLUTION = 1.0 / 512.0  # of the range: a value nearer than this to a remembered one is not remembered again
 EMPTY = 1e30  # a place of the memory that holds no value yet: far from everything
 GROWTH = 0.1  # part of the excess by which the range grows, so that one spike does not flatten the scale
 SOFTENING = 0.025  # of the range: novelty below it never looks large, however quiet the channel was
@@ -127,15 +129,17 @@ def build_graph() -> onnx.GraphProto:
     weight = g.add("Div", one, g.add("Min", g.add("Max", count, one), size))
     mean_new = g.add("Add", mean, g.add("Mul", weight, g.add("Sub", novelty, mean)))
     count_new = g.add("Min", g.add("Add", count, one), g.constant("count_max", 16777216.0))
+    apart_enough = g.add("Greater", novelty, g.constant("resolution", RESOLUTION))
+    remembered = g.add("Or", apart_enough, g.add("Not", known))
     advanced = g.add("Add", place, one)
-    full = g.add("Less", advanced, g.constant("memory", float(MEMORY)))
-    place_new = g.add("Where", full, advanced, zero)
+    room = g.add("Less", advanced, g.constant("memory", float(MEMORY)))
+    place_new = g.add("Where", remembered, g.add("Where", room, advanced, zero), place)
     core = g.add("Concat", low_new, high_new, mean_new, count_new, place_new, axis=1)
     g.add("Where", here, core, "state_core", out="state_core_out")
 
     index = g.add("Cast", place, to=TensorProto.INT64)
     kept = g.add("GatherElements", "state_memory", index, axis=1)
-    written = g.add("Where", here, x, kept)
+    written = g.add("Where", g.add("And", here, remembered), x, kept)
     g.add("ScatterElements", "state_memory", index, written, axis=1, out="state_memory_out")
 
     unique = {tensor.name: tensor for tensor in g.initializers}
@@ -193,11 +197,12 @@ class Reference:
         score = np.where(here, novelty / (mean + f(SOFTENING)), zero)
         weight = f(1) / np.minimum(np.maximum(count, f(1)), f(MEAN_BINS))
         mean_new = mean + weight * (novelty - mean)
-        place_new = np.where(place + f(1) < f(MEMORY), place + f(1), zero)
+        remembered = (novelty > f(RESOLUTION)) | (apart >= f(EMPTY / 2))
+        place_new = np.where(remembered, np.where(place + f(1) < f(MEMORY), place + f(1), zero), place)
         core = np.stack([low_new, high_new, mean_new, np.minimum(count + f(1), f(2**24)), place_new], axis=1)
-        rows = np.flatnonzero(here)
+        rows = np.flatnonzero(here & remembered)
         self.memory[rows, place[rows].astype(np.int64)] = x[rows]
-        self.core[rows] = core[rows]
+        self.core[here] = core[here]
         return score
 
 
