@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from edge_agent.errors import OutboxFull
@@ -53,13 +52,13 @@ class Batch:
 class Written:
     """What was done: ranges that need not be asked for again, by epoch number, Seq numbers settled, atoms evicted.
 
-    `readings`: the batch's atoms are among it; False on a full disk.
+    `refusal`: why the batch's atoms are not among it.
     """
 
     gone: dict[int, RangeSet]
     settled: int
     evicted: int
-    readings: bool = True
+    refusal: OutboxFull | None = None
 
 
 def store(outbox: Outbox, batch: Batch, bytes_max: int) -> Written:
@@ -70,16 +69,21 @@ def store(outbox: Outbox, batch: Batch, bytes_max: int) -> Written:
         OutboxCorrupt, StateUnusable, StateBusy: as `Database.transaction`.
     """
     database = outbox.database
+    refusal = OutboxFull(f"{database.path}: no room on the disk for {batch.room} bytes. Try: df {database.path.parent}")
     if database.hold_reserve() or batch.room <= database.free_bytes():
-        with suppress(OutboxFull):
+        try:
             return write(outbox, batch, bytes_max)
+        except OutboxFull as error:
+            refusal = error
     database.release_reserve()
     database.empty_wal()
     written = write(outbox, batch.acks_only(), bytes_max)
     if batch.room <= database.free_bytes():
-        with suppress(OutboxFull):
+        try:
             return replace(written, evicted=write(outbox, batch.readings_only(), bytes_max).evicted)
-    return replace(written, readings=False)
+        except OutboxFull as error:
+            refusal = error
+    return replace(written, refusal=refusal)
 
 
 def write(outbox: Outbox, batch: Batch, bytes_max: int) -> Written:

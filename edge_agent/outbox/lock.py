@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from edge_agent.errors import StateBusy, StateUnusable
+
+PID_WIDTH = 10  # always the same, so that a new pid overwrites the old one in place
 
 
 class StateLock:
@@ -33,8 +36,8 @@ class StateLock:
             raise StateBusy(
                 f"{directory} is in use by process {holder}. Try: systemctl stop edge-agent, or another state directory"
             ) from error
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
+        with suppress(OSError):  # a full disk: the lock holds without a name in it
+            os.pwrite(self._descriptor, f"{os.getpid():<{PID_WIDTH}}\n".encode(), 0)
 
     def release(self) -> None:
         """Let another process have the directory."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock, RLock
 
-from edge_agent.errors import AgentError, JournalFull, OutboxFull
+from edge_agent.errors import AgentError, JournalFull
 from edge_agent.outbox.anchor import AnchorKeeper
 from edge_agent.outbox.batch import Batch, Written, store
 from edge_agent.outbox.encoder import Encoder
@@ -73,7 +73,7 @@ class Recorder:
         self._anchors = AnchorKeeper(clock, anchor_of(self._row.anchor))
 
     @classmethod
-    def open(  # noqa: PLR0917 - wired once, in order
+    def open(
         cls,
         state_dir: Path,
         runtime_dir: Path,
@@ -168,7 +168,6 @@ class Recorder:
             StateUnusable: the disk fails or is read-only.
         """
         with self._writing:
-            self._schedule.tried(self._clock.boottime_ns())
             look = self._look()
             batch = self._batch(look, state or {})
             if batch is None:
@@ -179,13 +178,9 @@ class Recorder:
                 self._failed(look)
                 raise
             report = self._committed(batch, written, look)
-            if not written.readings:
+            if written.refusal is not None:
                 self._failed(look)
-                path = self._outbox.database.path
-                raise OutboxFull(
-                    f"{path}: no room for {batch.room} bytes; the journal keeps the readings "
-                    f"({self._journal.fill:.0%} full). Try: df {path.parent}"
-                )
+                raise written.refusal
             return report
 
     def state(self, name: str) -> bytes | None:
@@ -271,16 +266,19 @@ class Recorder:
         return ()
 
     def _append_after_commit(self, ticks: Sequence[Tick]) -> Sequence[Tick]:
+        if not self._schedule.may_try(self._clock.boottime_ns()):
+            return ticks
         try:
             self.commit()
-        except AgentError as error:
-            if not self._losing:
-                log.error("the journal is full and cannot be committed, readings are being lost: %s", error)
-                self._losing = True
+        except AgentError:
+            return ticks  # the writer meets it too, and tells
         with self._taking:
             return self._append(ticks)
 
     def _lose(self, ticks: Sequence[Tick]) -> None:
+        if not self._losing:
+            log.error("the journal is full and cannot be committed: readings are being lost")
+            self._losing = True
         stamps = [tick.stamp * self._sets[tick.set_id].stamp_unit.us for tick in ticks]
         with self._taking:
             self._journal.lose(sum(tick.cells for tick in ticks), min(stamps), max(stamps))
@@ -297,6 +295,7 @@ class Recorder:
         with self._taking:
             self._schedule.alarm |= look.alarm
             self._raised |= look.raised
+        self._schedule.failed(self._clock.boottime_ns())
         self._commits_failed += 1
 
     def _batch(self, look: _Look, state: Mapping[str, bytes]) -> Batch | None:
@@ -343,20 +342,20 @@ class Recorder:
         first = self._row.next_seq
         size = 0
         self._requests.done(batch.asked, written.gone)
-        if written.readings:
+        stored = written.refusal is None
+        if stored:
             with self._taking:
                 self._journal.committed(look.mark)
                 if look.lost[0]:
                     self._journal.forget_loss(look.lost[0])
             size = sum(len(atom.data) for atom in batch.atoms)
             self._schedule.committed(self._clock.boottime_ns())
-        if self._full is written.readings:
-            self._full = not written.readings
-            log.log(
-                *(logging.ERROR, "the disk is full: readings stay in the journal")
-                if self._full
-                else (logging.WARNING, "the disk has room again")
-            )
+        if self._full is stored:
+            self._full = not stored
+            if stored:
+                log.warning("the outbox has room again")
+            else:
+                log.error("readings stay in the journal: %s", written.refusal)
         self._refresh()
         self._commits += 1
         self._committed_cells += self._row.next_seq - first
@@ -365,7 +364,7 @@ class Recorder:
             epoch=self._row.epoch,
             first=first,
             end=self._row.next_seq,
-            atoms=len(batch.atoms) if written.readings else 0,
+            atoms=len(batch.atoms) if stored else 0,
             bytes=size,
             settled=written.settled,
             evicted=written.evicted,

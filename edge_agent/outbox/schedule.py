@@ -14,13 +14,17 @@ class Schedule:
     def __init__(self, options: OutboxOptions, now_ns: int) -> None:
         self._interval_ns = round(options.commit_interval_s * NS_PER_S)
         self._alarm_ns = round(options.alarm_interval_s * NS_PER_S)
-        self._tried_ns = now_ns
+        self._failed_ns = now_ns - self._alarm_ns
         self.committed_ns = now_ns
         self.alarm = False
 
-    def tried(self, now_ns: int) -> None:
-        """A commit begins."""
-        self._tried_ns = now_ns
+    def failed(self, now_ns: int) -> None:
+        """A commit could not be written."""
+        self._failed_ns = now_ns
+
+    def may_try(self, now_ns: int) -> bool:
+        """False just after a failure: another try would fail too, and cost the caller its time."""
+        return now_ns - self._failed_ns >= self._alarm_ns
 
     def committed(self, now_ns: int) -> None:
         """A commit has emptied the ring."""
@@ -35,4 +39,4 @@ class Schedule:
         if not waiting and not self.alarm:
             return self._interval_ns
         wait = self._alarm_ns if self.early(fill) else self._interval_ns
-        return max(self.committed_ns + wait, self._tried_ns + self._alarm_ns) - now_ns
+        return max(self.committed_ns + wait, self._failed_ns + self._alarm_ns) - now_ns

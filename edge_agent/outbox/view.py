@@ -80,7 +80,7 @@ class RecorderView:
         """See `OutboxView`."""
         return int(self._all("SELECT next_seq FROM epochs ORDER BY number DESC LIMIT 1")[0][0])
 
-    def pending(  # noqa: PLR0917 - the port's
+    def pending(
         self, epoch: int, start: int, end: int, priority: Priority | None, exclude: RangeSet, bytes_max: int
     ) -> list[StoredAtom]:
         """See `OutboxView`. Reads only what it returns; what is excluded or returned counts as under way."""

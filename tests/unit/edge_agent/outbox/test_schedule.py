@@ -24,7 +24,6 @@ def test_an_alarm_does_not_wait_but_keeps_a_second_apart() -> None:
     plan = schedule()
     plan.alarm = True
     assert plan.due_in_ns(2 * S, 0.0, waiting=True) <= 0
-    plan.tried(2 * S)
     plan.committed(2 * S)
     assert plan.due_in_ns(2 * S + S // 4, 0.0, waiting=True) == 3 * S // 4
 
@@ -36,6 +35,8 @@ def test_a_ring_that_fills_does_not_wait() -> None:
 
 def test_a_failed_commit_is_not_tried_again_at_once() -> None:
     plan = schedule()
-    plan.tried(6 * S)
+    plan.failed(6 * S)
+    assert not plan.may_try(6 * S + S // 2)
+    assert plan.may_try(7 * S)
     assert plan.due_in_ns(6 * S, 0.1, waiting=True) == S
     assert plan.due_in_ns(7 * S, 0.1, waiting=True) <= 0
