@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from cloud_sync.catalog.catalog import Catalog
 from cloud_sync.console.pages import console_routes
 from cloud_sync.http_api.fleet import fleet_routes
-from cloud_sync.http_api.guard import LOOPBACK_HOSTS, Guard, Receive, Scope, Send
+from cloud_sync.http_api.guard import Guard, Receive, Scope, Send
 from cloud_sync.http_api.meter import CacheMetrics, Meter
 from cloud_sync.http_api.problems import Problem, install, problem
 from cloud_sync.http_api.readings import readings_routes
@@ -69,6 +69,6 @@ def create_app(
 
 
 async def _misdirected(scope: Scope, receive: Receive, send: Send) -> None:
-    detail = f"This service answers as {', '.join(LOOPBACK_HOSTS)}, not under the name in the Host header"
+    detail = "This service answers as localhost or a loopback address, not under the name in the Host header"
     answer = problem(HTTPStatus.MISDIRECTED_REQUEST, "host-unknown", "Not a name of this service", detail)
     await answer(scope, receive, send)

@@ -7,6 +7,7 @@ ever sent, so other origins cannot read answers.
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -16,7 +17,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")
+LOCAL_NAME = "localhost"
 
 SECURITY_HEADERS = (
     (
@@ -34,10 +35,18 @@ SECURITY_HEADERS = (
 
 
 def host_name(header: str) -> str:
-    """The name in a Host header, without its port, lower case."""
+    """The name or address in a Host header, without port and brackets, lower case."""
     if header.startswith("["):
-        return header.partition("]")[0].lower() + "]"
+        return header[1:].partition("]")[0].lower()
     return header.partition(":")[0].lower()
+
+
+def is_local(host: str) -> bool:
+    """`localhost` or a loopback address: names that no one else can point here."""
+    try:
+        return host == LOCAL_NAME or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 class Guard:
@@ -45,7 +54,7 @@ class Guard:
 
     def __init__(self, app: App, hosts: tuple[str, ...], refuse: App) -> None:
         self._app = app
-        self._hosts = frozenset(host.lower() for host in (*LOOPBACK_HOSTS, *hosts))
+        self._hosts = frozenset(host.lower() for host in hosts)
         self._refuse = refuse
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -65,5 +74,6 @@ class Guard:
             await send(message)
 
         hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
-        known = len(hosts) == 1 and host_name(hosts[0]) in self._hosts
+        name = host_name(hosts[0]) if len(hosts) == 1 else ""
+        known = is_local(name) or name in self._hosts
         await (self._app if known else self._refuse)(scope, receive, send_guarded)

@@ -106,7 +106,7 @@ class Epoch(Counts):
     """One boot of the gateway's outbox."""
 
     epoch: str = Field(description=HEX_ID)
-    predecessor: str = Field(description="The epoch before; zeros for the first.")
+    predecessor: str | None = Field(description="The epoch before; null for the first.")
     losses_without_seq: int = Field(
         description="Readings lost before they got a Seq (power cuts, full rings); estimated."
     )

@@ -85,7 +85,7 @@ def _reason(reason: int) -> str:
 def _epoch(row: EpochLedger) -> Epoch:
     return Epoch(
         epoch=hex_id(row.epoch),
-        predecessor=hex_id(row.predecessor),
+        predecessor=hex_id(row.predecessor) if row.predecessor else None,
         losses_without_seq=row.losses_without_seq,
         tombstones=[
             LossRecord(first=t.first, end=t.end, count=t.count, reason=_reason(t.reason)) for t in row.tombstones

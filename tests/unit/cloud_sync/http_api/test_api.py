@@ -116,6 +116,7 @@ def test_the_ledger_adds_up_and_gives_reasons(client: Client) -> None:
     assert body["taken"] == body["stored"] + body["tombstoned"] + body["pending"] == 1900
     assert body["by_reason"] == {"evicted": 60}
     assert body["epochs"][0]["tombstones"] == [{"first": 1800, "end": 1860, "count": 60, "reason": "evicted"}]
+    assert body["epochs"][0]["predecessor"] is None
     assert body["epochs"][0]["offset_us"] == ANCHOR.offset_us
     assert body["epochs"][0]["synchronised"] is True
 
@@ -305,14 +306,16 @@ def test_garbage_is_answered_never_a_mistake_of_ours(client: Client, query: dict
         problem(response)
 
 
-@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:8080", "[::2]", ""])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:8080", "[::2]", "", "10.0.0.1"]
+)
 def test_a_foreign_host_is_refused(client: Client, host: str) -> None:
     response = client.get("/v1/gateways", headers={"host": host})
     assert response.status_code == 421
     assert problem(response)["type"].endswith("host-unknown")
 
 
-@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1", "127.0.0.1:8080", "[::1]:8080", "[::1]"])
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1", "127.0.0.1:8080", "[::1]:8080", "[::1]", "127.0.0.2:80"])
 def test_loopback_names_are_served(client: Client, host: str) -> None:
     assert client.get("/v1/gateways", headers={"host": host}).status_code == 200
 
