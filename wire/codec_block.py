@@ -82,21 +82,27 @@ def decode_block(reader: Reader, head: BlockHeader, types: list[ValueType]) -> B
     rows = decode_rows(reader, lengths, width)
 
     stamps = from_line(rows.numbers[0], period)
-    columns: list[Column] = []
-    for place, value_type in enumerate(types):
-        length, chunk = int(lengths[1 + place]), rows.chunks.pop(1 + place, None)
-        if chunk is None:
-            column = from_row(rows.numbers[1 + place, :length], value_type, steps.get(place))
-        else:
-            column = codec_pco.decompress(chunk, length, DTYPES[value_type])
-        columns.append(column if present is None else _spread(column, present[place]))
+    columns: list[Column] = list(rows.numbers[1 : 1 + count])
+    if present is not None or steps or rows.chunks or any(types):  # ValueType.INT is 0
+        columns = [
+            _decode_column(row[: lengths[place]], rows.chunks.pop(place, None), types[place - 1], steps.get(place - 1))
+            for place, row in enumerate(rows.numbers[1 : 1 + count], 1)
+        ]
     if rows.chunks:
         raise SegmentCorrupt(f"pco in rows {sorted(rows.chunks)}, which are no columns")
+    if present is not None:
+        columns = [_spread(column, there) for column, there in zip(columns, present)]
     if scores_codec == PLANE_ROWS:
         scores = _take_scores(rows.numbers[1 + count :], present)
     elif scores is not None and present is not None:
         scores[~present] = SCORE_NONE
     return Block(head.set_id, stamps, columns, states, quality, scores, head.stamp_unit)
+
+
+def _decode_column(row: I64, chunk: bytes | None, value_type: ValueType, step: Step | None) -> Column:
+    if chunk is None:
+        return from_row(row, value_type, step)
+    return codec_pco.decompress(chunk, len(row), DTYPES[value_type])
 
 
 def _plan(rows: I64, lengths: I64 | None, columns: list[Column], steps: dict[int, Step]) -> rice.Plan:

@@ -56,7 +56,7 @@ def from_row(row: I64, value_type: ValueType, step: Step | None) -> Column:
     """One column back."""
     if value_type is ValueType.INT:
         if step is None:
-            return row.copy()
+            return row
         return (row.view(np.uint64) * np.uint64(step.size) + np.uint64(step.base)).view(np.int64)
     if step is not None:
         with np.errstate(over="ignore"):  # a hostile decimal may be over float32

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -10,42 +11,54 @@ from numpy.typing import NDArray
 
 from wire.errors import SegmentCorrupt, UnsupportedFormat
 
+HEADER = bytes((4, 1))  # format version of these chunks; pco's own file header, which we do not store
 LEVEL = 8  # pco's default: 12 gains 5 % at most on values (measured on the benchmark's columns)
 AUTO_READINGS_MIN = 300  # below, searching modes and delta orders costs more than it saves, but for float64
 
 _NAMES = {np.dtype(np.int64): "i64", np.dtype(np.float32): "f32", np.dtype(np.float64): "f64"}
 
 
+@dataclass(frozen=True, slots=True)
+class _Library:
+    compressor: Any  # None where this pcodec writes a newer format than ours
+    decompressor: Any
+    plain: Any
+    auto: Any
+
+
 @cache
-def _library() -> Any:
-    """(pcodec, compressor, decompressor, configs), or None where pcodec is not installed."""
+def _library() -> _Library | None:
+    """pcodec, ready for use; None where it is not installed."""
     try:
         import pcodec
         from pcodec import wrapped
     except ImportError:
         return None
     compressor = wrapped.FileCompressor()
-    decompressor, _ = wrapped.FileDecompressor.new(compressor.write_header())
+    decompressor, _ = wrapped.FileDecompressor.new(HEADER)
+    one_page = pcodec.PagingSpec.equal_pages_up_to(1 << 20)
     plain = pcodec.ChunkConfig(
         compression_level=LEVEL,
         mode_spec=pcodec.ModeSpec.classic(),
         delta_spec=pcodec.DeltaSpec.try_consecutive(1),
-        paging_spec=pcodec.PagingSpec.equal_pages_up_to(1 << 20),
+        paging_spec=one_page,
     )
-    auto = pcodec.ChunkConfig(compression_level=LEVEL, paging_spec=pcodec.PagingSpec.equal_pages_up_to(1 << 20))
-    return compressor, decompressor, plain, auto
+    auto = pcodec.ChunkConfig(compression_level=LEVEL, paging_spec=one_page)
+    return _Library(compressor if compressor.write_header() == HEADER else None, decompressor, plain, auto)
 
 
 def available() -> bool:
-    """Is pcodec installed?"""
-    return _library() is not None
+    """Can columns be compressed: is pcodec installed, and does it write our format?"""
+    library = _library()
+    return library is not None and library.compressor is not None
 
 
 def compress(numbers: NDArray[np.generic]) -> bytes:
     """One chunk of one page."""
-    compressor, _, plain, auto = _library()
-    config = auto if len(numbers) >= AUTO_READINGS_MIN or numbers.dtype == np.float64 else plain
-    chunk = compressor.chunk_compressor(np.ascontiguousarray(numbers), config)
+    library = _library()
+    assert library is not None, "ask `available` first"
+    config = library.auto if len(numbers) >= AUTO_READINGS_MIN or numbers.dtype == np.float64 else library.plain
+    chunk = library.compressor.chunk_compressor(np.ascontiguousarray(numbers), config)
     data: bytes = chunk.write_meta() + chunk.write_page(0)
     return data
 
@@ -62,7 +75,7 @@ def decompress(chunk: bytes, count: int, dtype: np.dtype[np.generic]) -> NDArray
         raise UnsupportedFormat("a column is coded with pco; install pcodec to read it")
     numbers = np.empty(count, dtype)
     try:
-        chunk_decompressor, used = library[1].chunk_decompressor(chunk, _NAMES[dtype])
+        chunk_decompressor, used = library.decompressor.chunk_decompressor(chunk, _NAMES[dtype])
         progress, read = chunk_decompressor.read_page_into(chunk[used:], count, numbers)
     except BaseException as error:
         # A Rust panic is a BaseException of pyo3's; anything else that is no Exception (Ctrl-C) goes on.

@@ -63,32 +63,31 @@ def constant_rows(found: rice.Plan) -> NDArray[np.bool_]:
 def decode_rows(reader: Reader, lengths: I64, width: int) -> Rows:
     """Inverse of `encode_rows`."""
     heads = np.frombuffer(reader.take(len(lengths)), np.uint8)
-    constant = heads == SYMBOL_CONST
-    in_pco = heads == SYMBOL_PCO
-    first = heads & np.uint8(63)
-    in_rice = first <= SYMBOL_MAX
+    in_rice = (heads & np.uint8(63)) <= SYMBOL_MAX
+    if in_rice.all():
+        seeds = unzigzag_array(reader.varints(len(lengths))).view(np.int64)
+        return Rows(_decode_rice(reader, heads, lengths, width, seeds), {})
+    constant, in_pco = heads == SYMBOL_CONST, heads == SYMBOL_PCO
     if not (constant | in_pco | in_rice).all():
         raise UnsupportedFormat("a row is of a codec that this end does not know")
-    seeded = ~in_pco
     seeds = np.zeros(len(lengths), np.int64)
-    seeds[seeded] = unzigzag_array(reader.varints(int(np.count_nonzero(seeded)))).view(np.int64)
-    if in_rice.all():
-        numbers = _decode_rice(reader, heads, lengths, width, seeds)
-    else:
-        numbers = np.empty((len(lengths), width), np.int64)
-        numbers[constant] = seeds[constant][:, None]
-        numbers[in_rice] = _decode_rice(reader, heads[in_rice], lengths[in_rice], width, seeds[in_rice])
+    seeded = (~in_pco).nonzero()[0]
+    seeds[seeded] = unzigzag_array(reader.varints(len(seeded))).view(np.int64)
+    numbers = np.empty((len(lengths), width), np.int64)
+    numbers[constant] = seeds[constant][:, None]
+    numbers[in_rice] = _decode_rice(reader, heads[in_rice], lengths[in_rice], width, seeds[in_rice])
     chunks = {}
-    for row in np.flatnonzero(in_pco).tolist():
+    for row in in_pco.nonzero()[0].tolist():
         chunks[row] = reader.take(reader.varint(reader.end - reader.at, "pco chunk length"))
     return Rows(numbers, chunks)
 
 
 def _decode_rice(reader: Reader, heads: U8, lengths: I64, width: int, seeds: I64) -> I64:
     transforms, symbols = heads >> np.uint8(6), (heads & np.uint8(63))[:, None]
-    climbs = np.flatnonzero(transforms == rice.CLIMB)
     lows = np.zeros(len(heads), np.int64)
-    lows[climbs] = unzigzag_array(reader.varints(len(climbs))).view(np.int64)
+    climbs = (transforms == rice.CLIMB).nonzero()[0]
+    if len(climbs):
+        lows[climbs] = unzigzag_array(reader.varints(len(climbs))).view(np.int64)
     if width > rice.GROUP:
         symbols = _decode_symbols(reader, symbols, lengths, width)
     emitted = np.arange(width) < lengths[:, None]
@@ -103,7 +102,7 @@ def _spread(symbols: U8, emitted: NDArray[np.bool_]) -> tuple[NDArray[np.bool_],
     """Which residuals are in the bits, and the k of each."""
     if symbols.shape[1] == 1:
         written = emitted & (symbols != 0)
-        k = np.repeat(symbols[:, 0].astype(np.uint64), np.count_nonzero(written, axis=1))
+        k = symbols[:, 0].astype(np.uint64).repeat(written.sum(axis=1))
     else:
         wide = np.repeat(symbols, rice.GROUP, axis=1)[:, : emitted.shape[1]]
         written = emitted & (wide != 0)

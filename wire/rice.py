@@ -185,22 +185,23 @@ def restore(residuals: U64, transforms: U8, seeds: I64, lows: I64) -> I64:
     if not residuals.shape[1]:
         return residuals.view(np.int64)
     numbers = unzigzag_array(residuals)
-    climbs = transforms == CLIMB
-    if climbs.any():
+    which = set(transforms.tolist())
+    if CLIMB in which:
+        climbs = (transforms == CLIMB).nonzero()[0]
         numbers[climbs] = residuals[climbs] + lows[climbs].view(np.uint64)[:, None]
         numbers[climbs, 0] = 0
-    slopes = transforms == SLOPE
-    if slopes.any():
-        numbers[slopes] = np.cumsum(numbers[slopes], axis=1, dtype=np.uint64)
-    still = transforms == CENTRE
-    if still.any():
+    if SLOPE in which:
+        slopes = (transforms == SLOPE).nonzero()[0]
+        numbers[slopes] = numbers[slopes].cumsum(axis=1)
+    if CENTRE in which:
+        still = transforms == CENTRE
         numbers[still] += seeds[still].view(np.uint64)[:, None]
-        moving = ~still
+        moving = (~still).nonzero()[0]
         numbers[moving, 0] += seeds[moving].view(np.uint64)
-        numbers[moving] = np.cumsum(numbers[moving], axis=1, dtype=np.uint64)
+        numbers[moving] = numbers[moving].cumsum(axis=1)
     else:
         numbers[:, 0] += seeds.view(np.uint64)
-        np.cumsum(numbers, axis=1, out=numbers)
+        numbers.cumsum(axis=1, out=numbers)
     return numbers.view(np.int64)
 
 
@@ -247,17 +248,19 @@ def unpack(reader: Reader, k: U64) -> U64:
     reader.at += length
     if not len(k):
         return np.empty(0, np.uint64)
-    stops = np.flatnonzero(np.unpackbits(unary, bitorder="little"))
+    stops = np.unpackbits(unary, bitorder="little").nonzero()[0]
     if len(stops) != len(k):
         raise SegmentCorrupt(f"{len(k)} residuals wanted, {len(stops)} are there")
-    quotients = stops.view(np.uint64).copy()
-    quotients[1:] -= quotients[:-1].copy()
+    quotients = np.empty(len(k), np.uint64)
+    quotients[0] = stops[0]
+    quotients[1:] = stops[1:] - stops[:-1]
     quotients[1:] -= _ONE
-    if int(quotients.max()) > ESCAPE:
-        raise SegmentCorrupt(f"a unary run of {int(quotients.max())} is over {ESCAPE}")
+    largest = int(quotients.max())
+    if largest > ESCAPE:
+        raise SegmentCorrupt(f"a unary run of {largest} is over {ESCAPE}")
     low = _unpack_low(reader, k)
-    escaped = np.flatnonzero(quotients == ESCAPE)
-    if len(escaped):
+    if largest == ESCAPE:
+        escaped = np.flatnonzero(quotients == ESCAPE)
         quotients[escaped] += reader.varints(len(escaped))
     low |= quotients << k
     return low
@@ -265,7 +268,7 @@ def unpack(reader: Reader, k: U64) -> U64:
 
 def _unpack_low(reader: Reader, k: U64) -> U64:
     """Inverse of `_pack_low`."""
-    ends = np.cumsum(k)
+    ends = k.cumsum()
     total = int(ends[-1])
     if not total:
         return np.zeros(len(k), np.uint64)
@@ -275,8 +278,8 @@ def _unpack_low(reader: Reader, k: U64) -> U64:
     shifts = starts & np.uint64(7)
     windows = np.ndarray((len(raw) - 8,), "<u8", raw, 0, (1,))
     low: U64 = windows[places] >> shifts
-    long = np.flatnonzero(k + shifts > 64)
-    if len(long):
+    if int(k.max()) > 57:
+        long = np.flatnonzero(k + shifts > 64)
         low[long] |= windows[places[long] + 8] << (np.uint64(64) - shifts[long])
     low &= (_ONE << k) - _ONE
     return low

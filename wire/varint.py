@@ -115,19 +115,20 @@ class Reader:
         if not count:
             return np.empty(0, np.uint64)
         window = np.frombuffer(self.data, np.uint8, min(self.end - self.at, count * VARINT_BYTES_MAX), self.at)
-        ends = np.flatnonzero(window < 0x80)[:count]
+        ends = (window < 0x80).nonzero()[0][:count]
         if len(ends) < count:
             raise SegmentCorrupt(f"{count} numbers wanted at {self.at}, {len(ends)} are there")
+        size = int(ends[-1]) + 1
+        self.at += size
         starts = np.empty(count, np.int64)
         starts[0] = 0
-        starts[1:] = ends[:-1] + 1
+        np.add(ends[:-1], 1, out=starts[1:])
+        if size == count:
+            return window[:size].astype(np.uint64)
         lengths = ends - starts
-        longest = int(lengths.max())
-        if longest >= VARINT_BYTES_MAX:
-            raise SegmentCorrupt(f"a number after {self.at} is longer than {VARINT_BYTES_MAX} bytes")
-        values = (window[ends]).astype(np.uint64) << (7 * lengths).astype(np.uint64)
-        for place in range(longest):
-            more = np.flatnonzero(lengths > place)
-            values[more] |= (window[starts[more] + place] & np.uint8(0x7F)).astype(np.uint64) << np.uint64(7 * place)
-        self.at += int(ends[-1]) + 1
+        if int(lengths.max()) >= VARINT_BYTES_MAX:
+            raise SegmentCorrupt(f"a number before {self.at} is longer than {VARINT_BYTES_MAX} bytes")
+        places = np.arange(size) - starts.repeat(lengths + 1)
+        septets = (window[:size] & np.uint8(0x7F)).astype(np.uint64) << (places * 7).view(np.uint64)
+        values: U64 = np.add.reduceat(septets, starts)
         return values
