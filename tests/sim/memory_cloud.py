@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from wire.codec import decode
 from wire.coverage import Coverage, Fit
-from wire.errors import SegmentCorrupt
+from wire.errors import SegmentCorrupt, UnsupportedFormat
 from wire.merge import recut
 from wire.ranges import RangeSet
 from wire.reading import Tombstone
@@ -61,6 +61,8 @@ class MemoryCloud:
             segment = decode(message.segment)
         except SegmentCorrupt as error:
             return Corrupt("corrupt", str(error)), RangeSet()
+        except UnsupportedFormat as error:
+            return Corrupt("unsupported", str(error)), RangeSet()
         ranges = [(atom.first, atom.end) for atom in segment.atoms]
         unknown = tuple(block.set_id for block in segment.blocks if block.set_id not in self.sets)
         coverage = self.of(message.epoch)

@@ -68,7 +68,7 @@ class MemoryOutbox:
         on_delete: Callable[[StoredAtom], None],
         *,
         ram_lsn: int = 0,
-        series: SeriesSet = SERIES,
+        in_use: bool = True,
     ) -> None:
         """`ram_lsn`: the lsn that the journal in RAM remembers from this boot; over the disk's, the disk is older."""
         self.disk = disk
@@ -76,7 +76,8 @@ class MemoryOutbox:
         self.set_aside_atoms: list[StoredAtom] = []
         self._new_epoch_id = new_epoch_id
         self._on_delete = on_delete
-        self._series = series
+        self._series = SERIES
+        self._in_use = in_use
         self._own: set[Key] = set()  # committed by this process
         if not self.live.epochs or self.live.epochs[-1].boot != boot or ram_lsn > self.live.lsn:
             self._mint(boot)
@@ -185,7 +186,7 @@ class MemoryOutbox:
         return [self._series for one in ids if one == self._series.id]
 
     def series_sets_in_use(self) -> Sequence[int]:
-        return [self._series.id]
+        return [self._series.id] if self._in_use else []
 
     def adopt_generation(self, generation: int, gone: Iterable[tuple[int, RangeSet]]) -> None:
         self.live.generation = generation

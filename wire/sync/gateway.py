@@ -86,7 +86,7 @@ class GatewaySync:
         self._lanes: Lanes | None = None
         self._in_flight: dict[int, _InFlight] = {}
         self._tombstones: set[tuple[int, int, int, int]] = set()  # keys on their way
-        self._sets_sent: set[int] = set()
+        self._sets_sent: dict[int, int] = {}  # on this stream, and the id of the next message then
         self._live_since: float | None = None  # when the oldest live atom that waits was committed
         self._pumped_at = self._welcomed_at = 0.0
         self._hello_at = 0.0
@@ -142,6 +142,12 @@ class GatewaySync:
         self._lanes.committed(alarm=alarm)
         if self._live_since is None:
             self._live_since = now
+        return self._pump(now)
+
+    def flush(self, now: float) -> list[GatewayFrame]:
+        """Send at once what waits to be merged: the agent is about to stop."""
+        if self._live_since is not None:
+            self._live_since = now - self._options.batch_s
         return self._pump(now)
 
     def tick(self, now: float) -> list[GatewayFrame]:
@@ -326,16 +332,16 @@ class GatewaySync:
         parcel = self._settle(need.message_id, now)
         if parcel is None:
             return []
+        asked_again = [one for one in need.ids if self._sets_sent.get(one, MESSAGE_ID_MAX) <= need.message_id]
+        if asked_again:
+            return self._leave(Reason.PROTOCOL, f"asked for series set {asked_again[0]:016x}, which was sent before")
         frames = self._series_frames(need.ids)
-        known = {one.id for frame in frames for one in frame.sets}
-        missing = sorted(set(need.ids) - known - self._sets_sent)
+        missing = sorted(set(need.ids).difference(self._sets_sent))
         if missing:
             self._reject(parcel, "definitions unknown here as well: " + ", ".join(f"{one:016x}" for one in missing))
-        elif not frames:
-            return self._leave(Reason.PROTOCOL, "the cloud asks again for definitions that it was sent")
         else:
             self._open_lanes.give_back(parcel.epoch, parcel.atoms, alone=False)
-        return list(frames)
+        return [*frames]
 
     def _refused(self, refused: Refused, now: float) -> list[GatewayFrame]:
         parcel = self._settle(refused.message_id, now)
@@ -366,7 +372,7 @@ class GatewaySync:
         """The definitions that were not sent on this stream, one set per frame: two of the largest may not fit."""
         wanted = [one for one in ids if one not in self._sets_sent]
         sets = self._view.series_sets(wanted) if wanted else []
-        self._sets_sent.update(one.id for one in sets)
+        self._sets_sent.update((one.id, self._next_id) for one in sets)
         return [SeriesSetsFrame((one,)) for one in sets]
 
     def _pump(self, now: float) -> list[GatewayFrame]:
