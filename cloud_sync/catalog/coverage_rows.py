@@ -8,13 +8,12 @@ from dataclasses import dataclass, field
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from cloud_sync.catalog.database import portions
 from cloud_sync.catalog.schema import STORED, TOMBSTONED, coverage
 from wire.coverage import Coverage
 from wire.ranges import Range, RangeSet
 
 FRAGMENTS_WHOLE_MAX = 64  # rows per epoch up to which all are read in one statement for many epochs
-
-EPOCHS_PER_STATEMENT = 5000  # SQLite allows 32,766 parameters
 
 _Row = tuple[int, int, int]  # first, end, state
 
@@ -47,7 +46,7 @@ def load(connection: Connection, fragments: Mapping[int, int], windows: Mapping[
     """
     rows = {epoch_id: CoverageRows() for epoch_id in windows}
     whole = [epoch_id for epoch_id in windows if fragments[epoch_id] <= FRAGMENTS_WHOLE_MAX]
-    found = list(connection.execute(_whole, {"ids": whole})) if whole else []
+    found = [row for ids in portions(whole) for row in connection.execute(_whole, {"ids": ids})]
     for epoch_id in windows.keys() - set(whole):
         low, high = windows[epoch_id]
         found += connection.execute(_window, {"ids": [epoch_id], "low": low, "high": high})
@@ -61,10 +60,8 @@ def load(connection: Connection, fragments: Mapping[int, int], windows: Mapping[
 def load_whole(connection: Connection, epoch_ids: Sequence[int]) -> dict[int, Coverage]:
     """All that the catalog has of these epochs."""
     rows: dict[int, set[_Row]] = {epoch_id: set() for epoch_id in epoch_ids}
-    for at in range(0, len(epoch_ids), EPOCHS_PER_STATEMENT):
-        for epoch_id, first, end, state in connection.execute(
-            _whole, {"ids": epoch_ids[at : at + EPOCHS_PER_STATEMENT]}
-        ):
+    for ids in portions(epoch_ids):
+        for epoch_id, first, end, state in connection.execute(_whole, {"ids": ids}):
             rows[epoch_id].add((first, end, state))
     return {epoch_id: from_rows(found) for epoch_id, found in rows.items()}
 

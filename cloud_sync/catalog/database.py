@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -17,8 +17,12 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from cloud_sync.errors import CatalogDown, ConfigInvalid
 from wire.clock import NS_PER_US, Clock
 
+T = TypeVar("T")
+
 BUSY_TIMEOUT_MS = 10_000
 SYNCHRONOUS_FULL = 2  # PRAGMA synchronous; sqlite.org/pragma.html
+
+PARAMETERS_MAX = 5_000  # in one IN list; SQLite allows 32,766 per statement, PostgreSQL 65,535
 
 now_us: sa.Function[int] = sa.func.wall_us(type_=sa.BigInteger)  # the database's clock, inside statements
 
@@ -82,6 +86,11 @@ def open_sqlite(path: Path, clock: Clock) -> Database:
         engine.dispose()
         raise
     return Database(engine)
+
+
+def portions(values: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Cut what goes into an IN list, so that no statement has too many parameters."""
+    return (values[at : at + PARAMETERS_MAX] for at in range(0, len(values), PARAMETERS_MAX))
 
 
 def _check_sqlite(engine: Engine, path: Path) -> None:

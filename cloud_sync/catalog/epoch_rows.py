@@ -8,13 +8,12 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from cloud_sync.catalog.database import Database, now_us
+from cloud_sync.catalog.database import Database, now_us, portions
 from cloud_sync.catalog.schema import boot_offset, epoch, gateway
 from wire.clock import Anchor
 
 OFFSET_STEP_US_MIN = 1_000  # the finest stamp a poll group keeps is a millisecond; less is no correction
 
-NAMES_PER_STATEMENT = 5000  # SQLite allows 32,766 parameters
 
 EpochName = tuple[str, int]  # gateway, epoch
 
@@ -128,8 +127,8 @@ def lock_epochs(database: Database, connection: Connection, names: Sequence[Epoc
 
 def _select(connection: Connection, names: Sequence[EpochName]) -> dict[EpochName, EpochRow]:
     rows = {}
-    for at in range(0, len(names), NAMES_PER_STATEMENT):
-        for row in connection.execute(_locked, {"names": names[at : at + NAMES_PER_STATEMENT]}):
+    for part in portions(names):
+        for row in connection.execute(_locked, {"names": part}):
             rows[row.gateway, row.epoch] = epoch_row(row)
     return rows
 

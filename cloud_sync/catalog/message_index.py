@@ -9,6 +9,7 @@ from sqlalchemy.engine import Connection
 
 from cloud_sync.catalog.catalog import MessageRow
 from cloud_sync.catalog.schema import epoch, message, message_set, pack
+from wire.ranges import SEQ_MAX
 
 _epochs = sa.select(epoch.c.id, epoch.c.epoch, epoch.c.offset_us, epoch.c.synchronised, epoch.c.span_max_us).where(
     epoch.c.gateway == sa.bindparam("gateway")
@@ -44,9 +45,9 @@ def messages(
         bounds = {
             "epoch_id": row_id,
             "sets": list(set_ids),
-            "start": start_us - offset_us,
-            "last": end_us - offset_us + span_max_us,
-            "end": end_us - offset_us,
+            "start": _int64(start_us - offset_us),
+            "last": _int64(end_us - offset_us + span_max_us),
+            "end": _int64(end_us - offset_us),
             "after": after_id,
         }
         for id_, key, offset, length, boot_min_us, boot_max_us in connection.execute(_by_set, bounds):
@@ -65,3 +66,8 @@ def messages(
                 )
             )
     return sorted(found, key=lambda row: (row.t_min_us, row.id))
+
+
+def _int64(number: int) -> int:
+    """The nearest number that a database column holds; a gateway may claim any offset."""
+    return max(-SEQ_MAX, min(SEQ_MAX, number))

@@ -21,6 +21,16 @@ from wire.ranges import SEQ_MAX, Range
 from wire.sync.outcomes import AlreadyStored, CatalogOutcome, Overlaps, Stored, UnknownSeries
 
 _seen = gateway.update().where(gateway.c.id.in_(sa.bindparam("ids", expanding=True))).values(last_seen_us=now_us)
+_new_pack = pack.insert().from_select(
+    ["id", "key", "size", "messages", "committed_us"],
+    sa.select(
+        sa.bindparam("b_id", type_=sa.BigInteger),
+        sa.bindparam("b_key", type_=sa.Text),
+        sa.bindparam("b_size", type_=sa.BigInteger),
+        sa.bindparam("b_messages", type_=sa.Integer),
+        now_us,
+    ).where(now_us < sa.bindparam("b_deadline_us", type_=sa.BigInteger)),
+)
 _take_ids = (
     meta.update()
     .values(message_id_next=meta.c.message_id_next + sa.bindparam("b_count"))
@@ -66,11 +76,8 @@ def _uses(work: _Work) -> set[Use]:
 
 def _insert_pack(connection: Connection, ticket: PackTicket, size: int, messages: int) -> None:
     """The pack's row, unless the deadline has passed by the database's own clock."""
-    values = sa.select(
-        sa.literal(ticket.pack_id), sa.literal(ticket.key), sa.literal(size), sa.literal(messages), now_us
-    ).where(now_us < ticket.deadline_us)
-    names = ["id", "key", "size", "messages", "committed_us"]
-    if connection.execute(pack.insert().from_select(names, values)).rowcount != 1:
+    values = {"b_id": ticket.pack_id, "b_key": ticket.key, "b_size": size, "b_messages": messages}
+    if connection.execute(_new_pack, {**values, "b_deadline_us": ticket.deadline_us}).rowcount != 1:
         raise PackExpired(f"pack {ticket.key} came after its deadline; nothing of it was stored")
 
 
@@ -109,7 +116,7 @@ def _decide(connection: Connection, work: _Work, entry: PackEntry, defined: Coll
         return UnknownSeries(unknown)
     coverage.store(atoms)
     row.next_seq = max(row.next_seq, *(end for _, end in atoms))
-    row.span_max_us = max(row.span_max_us, entry.t_max_us - entry.t_min_us)
+    row.span_max_us = max(row.span_max_us, min(entry.t_max_us - entry.t_min_us, SEQ_MAX))  # an int64 of the database
     if row.take_anchor(entry.header.anchor):
         work.offsets.append({"epoch_id": row.id, "version": row.offset_version, **row.offset_values()})
     work.stored.append((entry, row.id))

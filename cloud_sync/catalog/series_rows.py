@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from cloud_sync.catalog.database import Database
+from cloud_sync.catalog.database import Database, portions
 from cloud_sync.catalog.definitions import definition_set, definition_text
 from cloud_sync.catalog.schema import gateway_series_set, series_set
 from wire.series import SeriesSet
@@ -35,8 +35,8 @@ class SeriesRows:
     def defined(self, connection: Connection, set_ids: Collection[int]) -> set[int]:
         """Which of these sets have a definition. Ask before the transaction inserts any."""
         doubtful = [set_id for set_id in set_ids if set_id not in self._defined]
-        if doubtful:
-            self._defined.update(connection.execute(_find, {"ids": doubtful}).scalars())
+        for ids in portions(doubtful):
+            self._defined.update(connection.execute(_find, {"ids": ids}).scalars())
         return self._defined.intersection(set_ids)
 
     def define(self, connection: Connection, sets: Sequence[SeriesSet]) -> None:
@@ -58,7 +58,11 @@ class SeriesRows:
 
     def definitions(self, connection: Connection, set_ids: Collection[int]) -> list[SeriesSet]:
         """Those of these sets that are defined."""
-        return [definition_set(text) for text in connection.execute(_definitions, {"ids": list(set_ids)}).scalars()]
+        return [
+            definition_set(text)
+            for ids in portions(list(set_ids))
+            for text in connection.execute(_definitions, {"ids": ids}).scalars()
+        ]
 
     def of_gateway(self, connection: Connection, gateway: str) -> list[SeriesSet]:
         """Every set that the gateway has ever used."""

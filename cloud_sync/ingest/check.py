@@ -13,7 +13,7 @@ from wire.errors import SegmentCorrupt, UnsupportedFormat
 from wire.reading import Kind
 from wire.segment import Block, BlockHeader, Header, Segment
 from wire.series import DTYPES, SeriesSet, StampUnit
-from wire.sync.outcomes import Corrupt
+from wire.sync.outcomes import Corrupt, UnknownSeries
 
 log = logging.getLogger(__name__)
 
@@ -64,12 +64,15 @@ def check(segment: bytes) -> Checked | Corrupt:
     return Checked(_header(decoded), t_min_us, t_max_us, {block.set_id: _shape(block) for block in decoded.blocks})
 
 
-def mismatch(checked: Checked, defined: Mapping[int, Shape]) -> Corrupt | None:
-    """Why a message does not fit the definitions of its sets, as far as they are known."""
+def compare(checked: Checked, defined: Mapping[int, Shape]) -> UnknownSeries | Corrupt | None:
+    """What keeps a message from being stored under these definitions: sets that are not there, or differ from it."""
+    unknown = tuple(set_id for set_id in checked.shapes if set_id not in defined)
+    if unknown:
+        return UnknownSeries(unknown)
     for set_id, shape in checked.shapes.items():
-        wanted = defined.get(set_id)
-        if wanted is not None and wanted != shape:
-            return Corrupt(SHAPE, f"set {set_id:016x} is {_describe(wanted)}, the message has {_describe(shape)}")
+        if shape != defined[set_id]:
+            detail = f"set {set_id:016x} is {_describe(defined[set_id])}, the message has {_describe(shape)}"
+            return Corrupt(SHAPE, detail)
     return None
 
 

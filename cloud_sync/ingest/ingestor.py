@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from cloud_sync.catalog.catalog import Catalog, PackEntry, PackTicket
 from cloud_sync.catalog.definitions import definition_text
 from cloud_sync.errors import StoreDown
-from cloud_sync.ingest.check import Checked, Shape, check, mismatch
+from cloud_sync.ingest.check import Checked, Shape, check, compare
 from cloud_sync.metrics import Metrics
 from cloud_sync.storage.object_store import ObjectStore
 from cloud_sync.storage.pack import PackRecord, encode_pack
@@ -60,16 +60,20 @@ class Ingestor:
             CatalogDown: the catalog did not answer, or it is not known whether it committed.
             PackExpired: the commit came after its deadline; nothing was stored.
         """
-        checked = [check(message.segment) for _, message in items]
-        self._learn_shapes(checked)
-        checked = [(mismatch(one, self._shapes) or one) if isinstance(one, Checked) else one for one in checked]
-        good = [(item, one) for item, one in zip(items, checked) if isinstance(one, Checked)]
-        outcomes = iter(self._commit(good) if good else [])
-        results = [
-            Resolved(one, RangeSet()) if isinstance(one, Corrupt) else _resolved(next(outcomes), one) for one in checked
-        ]
-        self._count(items, results)
-        return results
+        judged = [check(message.segment) for _, message in items]
+        self._learn_shapes(judged)
+        good: list[tuple[_Item, Checked]] = []
+        refused: dict[int, Resolved] = {}
+        for index, one in enumerate(judged):
+            verdict = one if isinstance(one, Corrupt) else compare(one, self._shapes)
+            if verdict is not None:
+                refused[index] = Resolved(verdict, RangeSet())
+            elif isinstance(one, Checked):
+                good.append((items[index], one))
+        stored = iter(self._commit(good) if good else ())
+        done = [refused[index] if index in refused else next(stored) for index in range(len(items))]
+        self._count(items, done)
+        return done
 
     def record_tombstones(self, gateway: str, tombstones: Sequence[Tombstone]) -> None:
         """Make them durable. Raises CatalogDown."""
@@ -90,7 +94,7 @@ class Ingestor:
             for series_set in self._catalog.definitions(sorted(unseen)):
                 self._shapes[series_set.id] = Shape.of(series_set)
 
-    def _commit(self, good: Sequence[tuple[_Item, Checked]]) -> list[CatalogOutcome]:
+    def _commit(self, good: Sequence[tuple[_Item, Checked]]) -> list[Resolved]:
         records = [
             PackRecord(gateway, message.epoch, message.next_seq, one.t_min_us, one.t_max_us, message.segment)
             for (gateway, message), one in good
@@ -113,7 +117,7 @@ class Ingestor:
         outcomes = self._catalog.commit_pack(ticket, size, entries)
         self.commit_s = (self._clock.boottime_ns() - started_ns) / NS_PER_S
         self._metrics.packs.inc()
-        return outcomes
+        return [_resolved(outcome, one) for outcome, (_, one) in zip(outcomes, good)]
 
     def _put(self, records: Sequence[PackRecord]) -> tuple[PackTicket, int, list[int]]:
         """Write the pack, under a new key in each attempt."""

@@ -6,7 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from cloud_sync.catalog.catalog import PackEntry, PackTicket
 from cloud_sync.catalog.definitions import definition_set
@@ -19,8 +22,11 @@ from cloud_sync.metrics import Metrics
 from cloud_sync.storage.local_store import LocalStore
 from cloud_sync.storage.pack import decode_pack
 from tests.unit.cloud_sync.gateway import EPOCH, ROOM, DialClock, hello, message, segment
+from wire.clock import Anchor
+from wire.codec import encode
 from wire.ranges import RangeSet
-from wire.reading import Kind
+from wire.reading import Kind, Priority
+from wire.segment import AtomRef, Block, Segment
 from wire.series import SeriesDef, SeriesSet, StampUnit, ValueType
 from wire.sync.frames import MessageFrame
 from wire.sync.outcomes import AlreadyStored, CatalogOutcome, Corrupt, Overlaps, Stored, UnknownSeries
@@ -154,6 +160,45 @@ def _with_crc(data: bytes) -> bytes:
     import zlib
 
     return data[:-4] + zlib.crc32(data[:-4]).to_bytes(4, "little")
+
+
+EDGE = (1 << 62) // 1000
+STAMPS = st.lists(st.integers(-EDGE, EDGE) | st.sampled_from([-EDGE, EDGE]), min_size=1, max_size=3)
+TIMES = st.integers(0, 1 << 62)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(STAMPS, TIMES, st.integers(-(1 << 62), 1 << 62), TIMES, st.integers(0, (1 << 63) - 100), st.booleans())
+def test_no_number_that_the_format_allows_stops_a_pack(
+    line: Line, stamps: list[int], boottime_us: int, offset_us: int, uncertainty_us: int, first: int, trusted: bool
+) -> None:
+    """Whatever a gateway claims about times and Seq, the messages beside it are stored and it can be queried."""
+    cells = 2 * len(stamps)
+    block = Block(ROOM.id, np.array(stamps, np.int64), [np.zeros(len(stamps), np.int64)] * 2)
+    anchor = Anchor(boottime_us, boottime_us + offset_us, trusted, uncertainty_us)
+    odd = encode(Segment(Priority.LOW, Kind.RAW, anchor, (AtomRef(first, cells, (len(stamps),)),), [block]))
+    at = line.clock.now_us = line.clock.now_us + 10
+    epoch = at % 1_000_000 + 10  # a fresh one for each example
+    items = [("gw-odd", MessageFrame(1, epoch, first + cells, odd)), ("gw-a", message(2, 0, epoch=epoch))]
+    assert [result.outcome for result in line.ingestor.write(items)] == [Stored(), Stored()]
+    line.catalog.messages("gw-odd", [ROOM.id], 0, 2**62)
+    assert line.catalog.ledger("gw-odd")[-1].stored == cells
+
+
+def test_names_of_sets_without_end(line: Line) -> None:
+    """A flood of unknown sets in one pack stays within what one statement may hold."""
+    message_frames = []
+    for part in range(3):
+        ids = sorted(range(1 + part * 4000, 4001 + part * 4000))
+        blocks = [Block(set_id, np.array([1], np.int64), [np.zeros(1, np.int64)]) for set_id in ids[:500]]
+        atom = AtomRef(part * 500, 500, (1,) * 500)
+        data = encode(Segment(Priority.LOW, Kind.RAW, Anchor(1, 1, True, 1), (atom,), blocks))
+        message_frames.append(("gw-odd", MessageFrame(part, EPOCH, 0, data)))
+    results = line.ingestor.write([*message_frames, ("gw-a", message(2, 0))])
+    assert [type(result.outcome) for result in results] == [UnknownSeries] * 3 + [Stored]
+    [key] = line.store.list("packs/")
+    assert len(decode_pack(line.store.get(key)).records) == 1
+    assert line.catalog.definitions(list(range(1, 40_000))) == []
 
 
 def test_a_mistake_in_the_decoder_stops_nobody_else(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
