@@ -18,42 +18,21 @@ from pathlib import Path
 from simulator import replay, transport
 from simulator.bench import Part
 from simulator.i2c_seccomp import TransportRefused
-from simulator.lab.count import Count
+from simulator.lab.count import Result
 from simulator.lab.gateway import LabGateway, Plan
-from simulator.lab.processes import LabFailed
+from simulator.lab.processes import LabFailed, log_end
 from simulator.lab.site import Site
 from simulator.network import Mode
 from simulator.screen import GatewayLine, Screen
 
 ARRIVE_S = 4.0  # readings flow undisturbed
 CUT_S = 10.0
-BACKLOG_S = 3.0  # a second, shorter cut, so that the cloud has a drain under way when it is killed
+BACKLOG_S = 3.0  # a second, shorter cut, so that a drain is under way when the cloud is killed
 DRAIN_TIMEOUT_S = 20.0
 COUNT_TIMEOUT_S = 20.0
-DRAIN_BYTES = 1_000  # the cloud is killed when so much of the backlog has gone up
+SLOW_S = 0.1  # of the network, each way, when the cloud is killed
 LOOK_S = 0.25
 REPLAY_ROWS = 200_000  # longer than anyone looks, so that no row number comes twice
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What `--json` writes."""
-
-    count: Count
-    wire_bytes_per_reading: float
-    seconds: float
-
-    def document(self) -> dict[str, float]:
-        """Stable keys."""
-        return {
-            "taken": self.count.taken,
-            "stored": self.count.stored,
-            "lost": self.count.lost,
-            "doubled": self.count.doubled,
-            "in_flight": self.count.in_flight,
-            "wire_bytes_per_reading": round(self.wire_bytes_per_reading, 3),
-            "seconds": round(self.seconds, 1),
-        }
 
 
 def plans(folder: Path, transport_name: str) -> list[Plan]:
@@ -96,7 +75,8 @@ class Demo:
             stocks = await site.take_stock()
             count = await site.count(stocks, COUNT_TIMEOUT_S)
         stored = sum((await asyncio.to_thread(site.cloud.stored)).values())
-        return Result(count, site.wire_bytes / max(stored, 1), self.seconds)
+        handshakes = sum(network.traffic.connections for network in site.networks)
+        return Result(count, site.wire_bytes / max(stored, 1), handshakes, self.seconds)
 
     async def stay(self) -> None:
         """Keep everything up, and the table fresh, until cancelled."""
@@ -127,23 +107,31 @@ class Demo:
 
     async def _cloud_is_killed(self) -> None:
         site = self._site
-        self._say(f"network cut for {BACKLOG_S:.0f} s, to have a backlog")
+        self._say(f"network cut for {BACKLOG_S:.0f} s, to have a backlog; then slow, to have it on the way")
         site.set_network(Mode.CUT)
         await asyncio.sleep(BACKLOG_S)
-        sent = site.wire_bytes
+        for network in site.networks:
+            network.delay_s = SLOW_S
         site.set_network(Mode.PASS)
-        await asyncio.to_thread(self._wait_for_wire, sent + DRAIN_BYTES * len(site.networks))
+        unacked = await asyncio.to_thread(self._wait_for_messages)
+        await asyncio.sleep(1.5 * SLOW_S)  # what was sent first has arrived, and its acknowledgement has not
         await asyncio.to_thread(site.cloud.kill)
-        self._say("SIGKILL to the cloud, in the middle of the drain")
+        self._say(f"SIGKILL to the cloud, with {unacked} bytes on the way and not acknowledged")
+        for network in site.networks:
+            network.delay_s = 0.0
         await asyncio.to_thread(site.restart_cloud)
         self._say("cloud restarted")
         await self._drained(await self._taken())
 
-    def _wait_for_wire(self, wire_bytes: int) -> None:
-        """Until so much has gone over the networks."""
+    def _wait_for_messages(self) -> int:
+        """Until an agent has sent what the cloud has not acknowledged; its bytes."""
         end = time.monotonic() + DRAIN_TIMEOUT_S
-        while self._site.wire_bytes < wire_bytes and time.monotonic() < end:
-            time.sleep(0.002)
+        while time.monotonic() < end:
+            for gateway in self._site.gateways:
+                status = gateway.status()
+                if status is not None and status["sync"]["in_flight_bytes"]:
+                    return int(status["sync"]["in_flight_bytes"])
+        raise LabFailed(f"no agent sent anything within {DRAIN_TIMEOUT_S:.0f} s. {self._logs()}")
 
     async def _taken(self) -> dict[str, int]:
         return {line.name: line.taken for line in await self._lines() if line.taken is not None}
@@ -202,7 +190,8 @@ class Demo:
         self._screen.say(text, self.seconds)
 
     def _logs(self) -> str:
-        return f"Logs: {self._site.cloud.folder.parent}/*.log and */agent.log; keep them with --keep DIR"
+        logs = [self._site.cloud.log, *(gateway.log for gateway in self._site.gateways)]
+        return "\n".join(["Logs end:", *(text for log in logs for text in (f"{log}:", *log_end(log)))])
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +240,7 @@ async def _run(folder: Path, options: Options) -> int:
         try:
             result = await demo.run()
             url = site.cloud.url if options.stay else ""
-            screen.summary(result.count, result.wire_bytes_per_reading, result.seconds, url)
+            screen.summary(result, url)
             if options.json_file is not None:
                 text = json.dumps(result.document(), indent=2) + "\n"
                 await asyncio.to_thread(options.json_file.write_text, text, encoding="utf-8")

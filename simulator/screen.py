@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from simulator.lab.count import Count
+from simulator.lab.count import Result
 
 REFRESH_HZ = 4
 
@@ -70,8 +70,9 @@ class Screen:
             self._live = Live(console=self._console, refresh_per_second=REFRESH_HZ)
             self._live.start()
 
-    def summary(self, count: Count, wire_bytes_per_reading: float, seconds: float, url: str) -> None:
+    def summary(self, result: Result, url: str) -> None:
         """The two counts, side by side."""
+        count = result.count
         table = Table(show_header=False, title="counted twice", title_justify="left", pad_edge=False, box=None)
         table.add_column(justify="right")
         table.add_column()
@@ -83,9 +84,10 @@ class Screen:
             table.add_row(f"{count.foreign}", "stored, but given out by no sensor", style="bold red")
         table.add_row(f"{count.in_flight}", "in flight at the kill: given out, and not yet in the journal")
         table.add_row(
-            f"{wire_bytes_per_reading:.2f}", "socket bytes per reading, both ways, every TLS handshake included"
+            f"{result.wire_bytes_per_reading:.2f}",
+            f"socket bytes per reading, both ways, {result.handshakes} connections with TLS handshakes included",
         )
-        table.add_row(f"{seconds:.0f} s", "all told")
+        table.add_row(f"{result.seconds:.0f} s", "all told")
         verdict = Text("The counts hold." if count.holds else "THE COUNTS DO NOT HOLD.")
         verdict.stylize("bold green" if count.holds else "bold red")
         if self._is_terminal:

@@ -25,7 +25,7 @@ class LabCloud:
         self.folder = folder
         self.http_port = 0
         self.grpc_port = 0
-        self._log = folder.parent / "cloud.log"
+        self.log = folder.parent / "cloud.log"
         self._process: Process | None = None
 
     @property
@@ -44,18 +44,18 @@ class LabCloud:
     def start(self) -> None:
         """Start the service and wait until it is ready. Raises LabFailed."""
         process = self.launch()
-        wait_until(lambda: "cloud-sync ready" in self._log.read_text(), START_TIMEOUT_S, process, "cloud-sync start")
-        ready = next(line for line in self._log.read_text().splitlines() if line.startswith("cloud-sync ready"))
+        wait_until(lambda: "cloud-sync ready" in self.log.read_text(), START_TIMEOUT_S, process, "cloud-sync start")
+        ready = next(line for line in self.log.read_text().splitlines() if line.startswith("cloud-sync ready"))
         words = dict(word.split("=", 1) for word in ready.split() if "=" in word)
         self.grpc_port = int(words["grpc"].rpartition(":")[2])
         self.http_port = int(words["http"].rpartition(":")[2])
 
     def launch(self) -> Process:
         """Start the service and do not wait for it."""
-        self._log.write_bytes(b"")
+        self.log.write_bytes(b"")
         arguments = ["serve", "--data", str(self.folder), "--grpc", "127.0.0.1:0"]
         arguments += ["--http", f"127.0.0.1:{self.http_port}", "--log-level", "warning"]
-        self._process = Process("cloud-sync", command("cloud-sync", *arguments), self._log)
+        self._process = Process("cloud-sync", command("cloud-sync", *arguments), self.log)
         return self._process
 
     def kill(self) -> None:

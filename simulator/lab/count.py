@@ -40,6 +40,28 @@ class Count:
         return self.taken > 0 and not (self.lost or self.doubled or self.foreign)
 
 
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a run showed. Bytes are those of the gateways' sockets, both ways, handshakes included."""
+
+    count: Count
+    wire_bytes_per_reading: float
+    handshakes: int
+    seconds: float
+
+    def document(self) -> dict[str, float]:
+        """Stable keys."""
+        return {
+            "taken": self.count.taken,
+            "stored": self.count.stored,
+            "lost": self.count.lost,
+            "doubled": self.count.doubled,
+            "in_flight": self.count.in_flight,
+            "wire_bytes_per_reading": round(self.wire_bytes_per_reading, 3),
+            "seconds": round(self.seconds, 1),
+        }
+
+
 def count(
     given: Sequence[Cycle],
     later: Collection[Cycle],

@@ -30,9 +30,9 @@ class Plan:
     name: str
     parts: Mapping[str, Part] = field(default_factory=dict)
     replay: Path | None = None
-    interval: str = "50ms"
+    interval: str = "20ms"
     commit_interval: str = "1s"
-    batch: str = "1s"
+    batch: str = "2s"
     transport: str = "seccomp"
 
 
@@ -45,7 +45,7 @@ class LabGateway:
         self._seed = seed
         self._control = folder / "bench"
         self._given_out = folder / "given-out"
-        self._log = folder / "agent.log"
+        self.log = folder / "agent.log"
         self._process: Process | None = None
         self._journalled: set[Cycle] = set()
         self._in_flight: set[Cycle] = set()
@@ -74,7 +74,7 @@ class LabGateway:
         if self._process is not None and self.plan.parts:
             control.ask(self._control, "start")  # the bench has lived on
             return
-        self._process = Process(self.plan.name, self._command(), self._log)
+        self._process = Process(self.plan.name, self._command(), self.log)
         if self.plan.parts:
             wait_until(self._control.exists, START_TIMEOUT_S, self._process, "edge-sim bus start")
 

@@ -69,9 +69,14 @@ class Process:
 
     def failed(self, what: str) -> LabFailed:
         """An error that shows the end of the log."""
-        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES_SHOWN:]
         state = "runs" if self.exit_code is None else f"ended with exit code {self.exit_code}"
-        return LabFailed("\n".join([f"{what}. {self.name} {state}; its log ends:", *(f"  {line}" for line in lines)]))
+        return LabFailed("\n".join([f"{what}. {self.name} {state}; its log ends:", *log_end(self.log)]))
+
+
+def log_end(log: Path) -> list[str]:
+    """The last lines, indented."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
+    return [f"  {line}" for line in lines[-LOG_LINES_SHOWN:]]
 
 
 def run(name: str, *arguments: str) -> str:

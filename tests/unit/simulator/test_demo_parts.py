@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from simulator.demo import Result, plans
-from simulator.lab.count import Count
+from simulator.demo import plans
+from simulator.lab.count import Count, Result
 from simulator.lab.gateway import LabGateway
 from simulator.screen import GatewayLine, Screen
 
@@ -33,8 +33,8 @@ def test_the_summary_says_both_counts_and_the_verdict(capsys: pytest.CaptureFixt
     with Screen() as screen:
         screen.say("readings arrive", 1.25)
         screen.show([GatewayLine("cellar", "3 x BME280", 10, 4, True, 6)])
-        screen.summary(Count(taken=3000, stored=3000, in_flight=3), 1.234, 42, "http://127.0.0.1:1/")
-        screen.summary(Count(taken=3, stored=2, lost=1, foreign=7), 1.0, 1, "")
+        screen.summary(Result(Count(taken=3000, stored=3000, in_flight=3), 1.234, 12, 42), "http://127.0.0.1:1/")
+        screen.summary(Result(Count(taken=3, stored=2, lost=1, foreign=7), 1.0, 3, 1), "")
     shown = capsys.readouterr().out
     good, bad = shown.split("The counts hold.")
     assert "  1.2 s  readings arrive" in good
@@ -46,7 +46,7 @@ def test_the_summary_says_both_counts_and_the_verdict(capsys: pytest.CaptureFixt
 
 
 def test_the_json_has_its_stable_keys() -> None:
-    document = Result(Count(10, 9, 1, 2, 0, 3), 2.5, 41.26).document()
+    document = Result(Count(10, 9, 1, 2, 0, 3), 2.5, 12, 41.26).document()
     assert document == {
         "taken": 10,
         "stored": 9,
