@@ -99,7 +99,7 @@ class SensorChecker:
         entry = table.get("driver")
         if entry is None or not isinstance(entry.value, str):
             return None
-        if entry.value not in self._drivers.names():
+        if entry.value not in self._drivers:
             hint = nearest(entry.value, self._drivers.names())
             self._problems.add(entry.place, where, f'driver "{entry.value}" unknown{hint}')
             return None
