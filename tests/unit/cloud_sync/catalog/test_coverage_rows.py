@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -63,3 +64,9 @@ def test_rows_decide_as_memory_does(whole_max: int, steps: list[tuple[str, list[
             told = catalog.hello("gw-a", hello(*EPOCHS)).coverage
             assert list(told) == [model[epoch].frame() for epoch in EPOCHS]
         catalog.close()
+        connection = sqlite3.connect(Path(folder) / "catalog.sqlite")
+        [(rows,)] = connection.execute("SELECT count(*) FROM coverage")
+        [(counted,)] = connection.execute("SELECT coalesce(sum(fragments), 0) FROM epoch")
+        connection.close()
+        wanted = sum(len(coverage.stored) + len(coverage.tombstoned) for coverage in model.values())
+        assert rows == counted == wanted  # neighbours are one row
