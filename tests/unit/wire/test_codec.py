@@ -29,7 +29,7 @@ from tests.unit.wire.codec_samples import (
     column,
     same,
 )
-from wire import codec_pco
+from wire import codec, codec_pco
 from wire.clock import Anchor
 from wire.codec import ATOMS_MAX, BLOCKS_MAX, MAGIC, TIME_US_MAX, VERSION, decode, encode, read_header, zone
 from wire.errors import MergeRefused, SegmentCorrupt, UnsupportedFormat
@@ -104,6 +104,12 @@ def test_any_stamps(numbers: list[int]) -> None:
     assert zone(decode(data)) == (min(numbers), max(numbers))
 
 
+def test_differences_that_overflow_have_no_common_step() -> None:
+    """-2^63 and 2^63 - 3 lie 2^64 - 3 apart; modulo 2^64 that is 3, which does not divide it."""
+    segment = atom(0, [Block(9, np.arange(64), [np.array([I64_MIN, I64_MAX - 2] * 32)])])
+    assert same(decode(encode(segment, pco=False)), segment)
+
+
 def test_nan_payloads_infinities_and_negative_zero_keep_their_bits() -> None:
     bits = np.array([0x7FF8_0000_0000_0007, 0xFFF4_0000_0000_0001, 0x7FF0 << 48, 0xFFF0 << 48, 1 << 63, 0], np.uint64)
     segment = atom(0, [Block(9, np.arange(6), [bits.view(np.float64)])])
@@ -172,6 +178,15 @@ def test_pco_columns_without_pcodec_are_unsupported() -> None:
         decode((GOLDEN / "float64-pco-2x320.segment").read_bytes())
 
 
+def test_a_pco_chunk_of_another_count_or_with_bytes_left_is_corrupt() -> None:
+    numbers = np.arange(100) ** 2
+    chunk = codec_pco.compress(numbers)
+    assert codec_pco.decompress(chunk, 100, numbers.dtype).tolist() == numbers.tolist()
+    for bad, count in ((chunk + b"\0", 100), (chunk[:-1], 100), (chunk, 99), (chunk, 5000), (b"", 100)):
+        with pytest.raises(SegmentCorrupt, match="pco"):
+            codec_pco.decompress(bad, count, numbers.dtype)
+
+
 # ---- total and bounded ----------------------------------------------------------------------------------------------
 
 
@@ -235,6 +250,18 @@ def test_a_head_that_claims_too_much_is_refused_before_allocation(name: str) -> 
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:
         tracemalloc.stop()
+
+
+def test_more_cells_than_a_message_may_have_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All else about these bytes is right: only the bound stands between them and the memory."""
+    columns = [np.zeros(4096, np.int64)] * 129
+    wide = [Block(at, np.zeros(4096, np.int64), columns) for at in (1, 2)]
+    monkeypatch.setattr(codec, "MESSAGE_CELLS_MAX", MESSAGE_CELLS_MAX * 2)
+    data = encode(atom(0, wide))
+    monkeypatch.undo()
+    for read in (read_header, decode):
+        with pytest.raises(SegmentCorrupt, match="cells claimed"):
+            read(data)
 
 
 def test_the_largest_allowed_claim_is_bounded_in_time_and_memory() -> None:
