@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.system
+
 ROOT = Path(__file__).parents[3]
 COMMAND = [sys.executable, "-m", "edge_agent.cli"]
 

@@ -9,14 +9,21 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from edge_agent.config.model import BusSection
+from edge_agent.sources import sensor
 from edge_agent.sources.sources import Sources, make_lines
 from hardware.driver import Cell
 from hardware.errors import DeviceNoAnswer
-from tests.unit.edge_agent.parts import Bus, Script, Taken, line_of, sensor_plan
+from tests.unit.edge_agent.parts import Bus, S, Script, Taken, line_of, sensor_plan
 from wire.clock import SystemClock
 from wire.reading import CellState, Tick
 
 CLOCK = SystemClock()
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Back-off from 0.1 s instead of 1 s: the tests wait for real threads."""
+    monkeypatch.setattr(sensor, "BACKOFF_NS", S // 10)
 
 
 class Hanging(Script):
@@ -117,7 +124,7 @@ def test_a_part_that_never_comes_back_leaves_few_threads_behind(hanging: Hanging
     line = line_of(CLOCK, sensor_plan("stuck", hanging, interval=0.02, timeout=0.05))
     sources = Sources([line], taken, CLOCK)
     sources.start()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 2
     while time.monotonic() < deadline:
         threads = [thread for thread in threading.enumerate() if thread.name == "bus sensor stuck"]
         assert len(threads) <= 3
