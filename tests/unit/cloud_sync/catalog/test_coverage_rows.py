@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cloud_sync.catalog import coverage_rows
@@ -39,6 +39,8 @@ def entry(epoch: int, ranges: list[tuple[int, int]]) -> PackEntry:
 
 @pytest.mark.parametrize("whole_max", [0, 64])
 @settings(max_examples=25, deadline=None)
+@example(steps=[("pack", [(1, [(0, 10)])]), ("pack", [(1, [(10, 20)])])])
+@example(steps=[("lost", [(1, (10, 20))]), ("pack", [(1, [(0, 10)])]), ("lost", [(1, (20, 30))])])
 @given(steps=st.lists(step, max_size=8))
 def test_rows_decide_as_memory_does(whole_max: int, steps: list[tuple[str, list[tuple[int, object]]]]) -> None:
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
