@@ -37,7 +37,7 @@ from wire.sync.frames import Ack, EpochOffer, Hello, MessageFrame, SeriesSetsFra
 
 CASES = {"250 per message": 5, "3000 per message": 60}  # rows of 50 columns
 STREAMS = 8
-IN_FLIGHT = 48  # messages per stream: enough to keep the server busy, little enough that queues stay short
+IN_FLIGHT = 32  # messages per stream: enough to keep the server busy, little enough that queues stay short
 BATCHES = 40
 CHAIN = 1000  # messages of one epoch
 EPOCHS = 64

@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from cloud_sync.catalog.schema import SCHEMA_VERSION, gateway, meta, metadata, p
 from cloud_sync.catalog.series_rows import SeriesRows
 from cloud_sync.catalog.tombstone_rows import record_tombstones
 from cloud_sync.errors import ConfigInvalid
+from cloud_sync.storage.pack_keys import pack_key
 from wire.clock import US_PER_S, Clock
 from wire.ranges import SEQ_MAX
 from wire.reading import Tombstone
@@ -30,7 +30,6 @@ from wire.sync.outcomes import CatalogOutcome, HelloAnswer
 
 COMMIT_DEADLINE_US = 600 * US_PER_S  # DESIGN 3.7
 PACK_IDS_PER_BLOCK = 256  # ids reserved by one write; a restart leaves the rest unused
-PACK_PREFIX = "packs/"
 
 _take_pack_ids = (
     meta.update().values(pack_id_next=meta.c.pack_id_next + PACK_IDS_PER_BLOCK).returning(meta.c.pack_id_next)
@@ -44,17 +43,6 @@ _gateways = sa.select(
     gateway.c.machine,
 ).order_by(gateway.c.id)
 _gateway = _gateways.where(gateway.c.id == sa.bindparam("id"))
-
-
-def pack_key(pack_id: int, opened_us: int) -> str:
-    """A key that tells when its ticket was opened, and that no other attempt can have."""
-    day = datetime.fromtimestamp(opened_us / US_PER_S, UTC).strftime("%Y/%m/%d")
-    return f"{PACK_PREFIX}{day}/{opened_us:016d}-{pack_id:08x}-{secrets.token_hex(6)}.pack"
-
-
-def pack_key_opened_us(key: str) -> int:
-    """When the ticket of a pack's key was opened, by the database's clock. Raises ValueError for another key."""
-    return int(key.rpartition("/")[2].partition("-")[0])
 
 
 class SqlCatalog:

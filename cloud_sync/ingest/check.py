@@ -77,12 +77,12 @@ def compare(checked: Checked, defined: Mapping[int, Shape]) -> UnknownSeries | C
 
 
 def _header(segment: Segment) -> Header:
-    blocks = tuple(BlockHeader(b.set_id, b.ticks, len(b.columns), b.stamp_unit) for b in segment.blocks)
+    blocks = tuple([BlockHeader(b.set_id, b.ticks, len(b.columns), b.stamp_unit) for b in segment.blocks])
     return Header(segment.priority, segment.kind, segment.anchor, segment.atoms, blocks)
 
 
 def _shape(block: Block) -> Shape:
-    return Shape(tuple(column.dtype for column in block.columns), block.stamp_unit)
+    return Shape(tuple([column.dtype for column in block.columns]), block.stamp_unit)  # a list is faster to make
 
 
 def _describe(shape: Shape) -> str:

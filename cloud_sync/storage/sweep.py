@@ -8,13 +8,13 @@ from itertools import islice
 from typing import Protocol
 
 from cloud_sync.storage.object_store import ObjectStore
+from cloud_sync.storage.pack_keys import PACK_PREFIX, pack_key_opened_us
 from wire.clock import US_PER_S
 
 log = logging.getLogger(__name__)
 
 ORPHAN_AGE_US_MIN = 24 * 3600 * US_PER_S  # DESIGN 3.7; the commit deadline is 10 minutes
 KEYS_PER_QUESTION = 500
-PACK_PREFIX = "packs/"
 
 
 class PackNames(Protocol):
@@ -36,7 +36,8 @@ def sweep_orphans(catalog: PackNames, store: ObjectStore) -> int:
     not be called while catalog and store are of different generations. Raises StoreDown, CatalogDown.
     """
     limit_us = catalog.now_us() - ORPHAN_AGE_US_MIN
-    old = (key for key in store.list(PACK_PREFIX) if _opened_us(key) < limit_us)
+    dated = ((key, pack_key_opened_us(key)) for key in store.list(PACK_PREFIX))
+    old = (key for key, opened_us in dated if opened_us is not None and opened_us < limit_us)
     count = 0
     for keys in _chunks(old):
         for key in sorted(set(keys) - catalog.packs_named(keys)):
@@ -49,9 +50,3 @@ def sweep_orphans(catalog: PackNames, store: ObjectStore) -> int:
 def _chunks(keys: Iterator[str]) -> Iterator[list[str]]:
     while chunk := list(islice(keys, KEYS_PER_QUESTION)):
         yield chunk
-
-
-def _opened_us(key: str) -> int:
-    """When the pack's ticket was opened; far in the future for a key that is no pack's, which stays."""
-    opened, _, rest = key.rpartition("/")[2].partition("-")
-    return int(opened) if opened.isdigit() and rest else 1 << 63
