@@ -6,6 +6,8 @@ import hashlib
 from dataclasses import dataclass
 from enum import IntEnum
 
+NEVER = -(1 << 62)  # microseconds; a stamp that is none: stamps from before a reboot may be negative
+
 
 class Phase(IntEnum):
     """Where an alarm is in its life."""
@@ -17,7 +19,8 @@ class Phase(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """One change of one alarm. Stamps are boot-relative microseconds; values are in the channel's unit.
+    """One change of one alarm. Values are in the channel's unit; stamps are boot-relative microseconds, negative when
+    before this boot.
 
     `low` and `high` are what was expected: the range that the model or rule takes as normal; None = open.
     `score` and `threshold` are the model's; for a rule, the value's excess and the bound.

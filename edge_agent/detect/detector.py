@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.detect import saving
-from edge_agent.detect.alarm import Alarm, Phase, alarm_id
+from edge_agent.detect.alarm import NEVER, Alarm, Phase, alarm_id
 from edge_agent.detect.contract import Fit
 from edge_agent.detect.errors import StateRefused
 from edge_agent.detect.rules import Rule, RuleSet
@@ -204,8 +204,9 @@ class _Watched:
         """How many rows of `saved` found their place. Raises StateRefused."""
         kind = key.rpartition("/")[2]
         if kind == RULES:
-            last_us = int(saved.arrays["value_us"].max(initial=0)) if "value_us" in saved.arrays else 0
-            return self.rules.restore(saved, 0 if saved.boot == self.boot else then_us - last_us)
+            last_us = int(saved.arrays.get("value_us", np.zeros(0, np.int64)).max(initial=NEVER))
+            same = saved.boot == self.boot or last_us == NEVER
+            return self.rules.restore(saved, 0 if same else then_us - last_us)
         used = 0
         for runner, _, _ in self.runners:
             if runner.manifest.name == kind and saved.identity == saving.identity(runner):

@@ -12,7 +12,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.detect.alarm import Alarm, Phase, alarm_id
+from edge_agent.detect.alarm import NEVER, Alarm, Phase, alarm_id
 from edge_agent.detect.errors import StateRefused
 from edge_agent.detect.state import Arrays, SavedState
 
@@ -60,9 +60,9 @@ class RuleSet:
         self._for_us = np.array([rule.for_s * US_PER_S for rule in rules], np.int64)
         count = len(self.rules)
         self.value = np.full(count, np.nan)
-        self.value_us = np.full(count, -1, np.int64)  # of `value`; where none came yet, when the rule began to wait
-        self.since_us = np.full(count, -1, np.int64)  # the bound is passed since
-        self.onset_us = np.full(count, -1, np.int64)  # -1: no alarm
+        self.value_us = np.full(count, NEVER, np.int64)  # of `value`; where none came yet, when the rule began to wait
+        self.since_us = np.full(count, NEVER, np.int64)  # the bound is passed since
+        self.onset_us = np.full(count, NEVER, np.int64)  # of the alarm, while there is one
         self.alarm = np.zeros(count, np.int64)
 
     @property
@@ -81,7 +81,7 @@ class RuleSet:
             return []
         now = values[self._columns]
         here = np.isfinite(now)
-        self.value_us[self.value_us < 0] = stamp_us
+        self.value_us[self.value_us == NEVER] = stamp_us
         with np.errstate(divide="ignore", invalid="ignore"):
             rate = np.abs(now - self.value) / ((stamp_us - self.value_us) / US_PER_S)
         rate[~np.isfinite(rate)] = 0.0
@@ -99,17 +99,17 @@ class RuleSet:
         """Time went on: which channels are stale by now?"""
         if not self.rules:
             return []
-        self.value_us[self.value_us < 0] = now_us
+        self.value_us[self.value_us == NEVER] = now_us
         excess = (now_us - self.value_us) / US_PER_S - self._bounds
         return self._judge(now_us, excess, (self._kinds == RuleKind.STALE) & (excess > 0))
 
     def _judge(self, stamp_us: int, excess: F64, looked: NDArray[np.bool_]) -> list[Alarm]:
         over = looked & (excess > 0)
         inside = looked & (excess <= -self._hysteresis)
-        self.since_us[over & (self.since_us < 0)] = stamp_us
-        self.since_us[looked & ~over] = -1
-        raised = over & (self.onset_us < 0) & (stamp_us - self.since_us >= self._for_us)
-        ended = inside & (self.onset_us >= 0)
+        self.since_us[over & (self.since_us == NEVER)] = stamp_us
+        self.since_us[looked & ~over] = NEVER
+        raised = over & (self.onset_us == NEVER) & (stamp_us - self.since_us >= self._for_us)
+        ended = inside & (self.onset_us != NEVER)
         alarms = []
         for place in np.flatnonzero(raised | ended).tolist():
             rule = self.rules[place]
@@ -118,7 +118,7 @@ class RuleSet:
                 self.alarm[place] = alarm_id(self._boot, rule.series, rule.name, int(self.since_us[place]))
             phase = Phase.RAISED if raised[place] else Phase.CLEARED
             alarms.append(self._alarm(place, phase, stamp_us, float(excess[place])))
-        self.onset_us[ended] = -1
+        self.onset_us[ended] = NEVER
         return alarms
 
     def _alarm(self, place: int, phase: Phase, stamp_us: int, excess: float) -> Alarm:
@@ -163,5 +163,5 @@ class RuleSet:
         for new, old in rows:
             for name, array in self.state().items():
                 value = saved.arrays[name][old]
-                array[new] = max(value + shift_us, 0) if name.endswith("_us") and value >= 0 else value
+                array[new] = value + shift_us if name.endswith("_us") and value != NEVER else value
         return len(rows)

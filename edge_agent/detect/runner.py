@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.detect.alarm import Phase
+from edge_agent.detect.alarm import NEVER, Phase
 from edge_agent.detect.bins import Bins
 from edge_agent.detect.contract import Fit, check_fit
 from edge_agent.detect.errors import ModelRefused, RunFailed
@@ -96,8 +96,8 @@ class Runner:
     def _begin(self) -> None:
         manifest, groups = self.manifest, self.groups
         window = (groups, manifest.window.rows, manifest.window.channels)
-        self.last_us = -1
-        self.last_run_us = -1
+        self.last_us = NEVER
+        self.last_run_us = NEVER
         self.in_window = 0
         self.place = 0
         self.offset = np.full((groups, window[2]), np.nan)
@@ -105,9 +105,9 @@ class Runner:
         self.moments = np.zeros((3, groups, window[2]))  # count, mean, sum of squares: norm "calibration" only
         self.window = np.full(window, np.nan)
         self.runs = np.zeros(groups, np.int64)  # that had a value
-        self.gone_us = np.full(groups, -1, np.int64)  # last value's stamp, while none comes
+        self.gone_us = np.full(groups, NEVER, np.int64)  # last value's stamp, while none comes
         self.recent = np.zeros((groups, manifest.threshold.hold_off_ticks), np.float32)
-        self.onset_us = np.full(groups, -1, np.int64)  # -1: no alarm
+        self.onset_us = np.full(groups, NEVER, np.int64)  # of the alarm, while there is one
         self.alarm = np.zeros(groups, np.int64)  # its id, given at the onset
         self.calm = np.zeros(groups, np.int64)  # runs below the hysteresis in a row
         shapes = self.session.model.state_shapes
@@ -139,18 +139,18 @@ class Runner:
     def _mind_gaps(self, stamp_us: int, grid: F64) -> None:
         """A channel that was away for longer than the model allows begins anew."""
         here = ~np.isnan(grid).all(axis=1)
-        before = self.last_us if self.last_us >= 0 else stamp_us
+        before = self.last_us if self.last_us != NEVER else stamp_us
         if not here.all():
-            self.gone_us[~here & (self.gone_us < 0)] = before
+            self.gone_us[~here & (self.gone_us == NEVER)] = before
         most_us = self.manifest.max_gap_s * US_PER_S
         if stamp_us - before > most_us:
             self.reset(np.ones(self.groups, np.bool_))
-        elif (self.gone_us >= 0).any():
-            back = here & (self.gone_us >= 0)
+        elif (self.gone_us != NEVER).any():
+            back = here & (self.gone_us != NEVER)
             late = back & (stamp_us - self.gone_us > most_us)
             if late.any():
                 self.reset(late)
-            self.gone_us[back] = -1
+            self.gone_us[back] = NEVER
         self.last_us = max(stamp_us, before)
 
     def reset(self, groups: Mask) -> None:
@@ -161,7 +161,7 @@ class Runner:
         self.moments[:, groups] = 0.0
         self.window[groups] = np.nan
         self.recent[groups] = 0.0
-        self.gone_us[groups] = self.onset_us[groups] = -1
+        self.gone_us[groups] = self.onset_us[groups] = NEVER
         self.runs[groups] = self.calm[groups] = 0
         for item in self.manifest.state:
             self.state[item.name] = self.state[item.name].copy()
@@ -214,7 +214,7 @@ class Runner:
         here = present.any(axis=(1, 2))
         if self._failed_in_a_row >= FAILURES_MAX or not here.any():
             return Verdict(self._nothing() if self.problem else self._idle())
-        since_s = 0.0 if self.last_run_us < 0 else (stamp_us - self.last_run_us) / US_PER_S
+        since_s = 0.0 if self.last_run_us == NEVER else (stamp_us - self.last_run_us) / US_PER_S
         self.last_run_us = stamp_us
         feeds: dict[str, F32] = {
             "x": np.nan_to_num(self.window).astype(np.float32),
@@ -273,7 +273,7 @@ class Runner:
         verdict = Verdict(np.repeat(scores, width), ran=True)
         if spoken.any():
             verdict.top = self._column(int(np.argmax(spoken)), outputs)
-        if spoken.max() >= self.threshold or (self.onset_us >= 0).any():
+        if spoken.max() >= self.threshold or (self.onset_us != NEVER).any():
             raised = spoken >= self.threshold
             self.calm = np.where(heard < self.manifest.threshold.hysteresis * self.threshold, self.calm + here, 0)
             verdict.events = self._events(stamp_us, heard, raised, outputs)
@@ -282,13 +282,13 @@ class Runner:
     def _events(self, stamp_us: int, heard: F32, raised: Mask, outputs: dict[str, F32]) -> list[Event]:
         events = []
         calm_runs = max(1, self.manifest.threshold.hold_off_ticks)
-        ended = (self.onset_us >= 0) & (self.calm >= calm_runs) & ~raised
+        ended = (self.onset_us != NEVER) & (self.calm >= calm_runs) & ~raised
         for row in np.flatnonzero(raised | ended).tolist():
-            phase = Phase.CLEARED if ended[row] else Phase.GREW if self.onset_us[row] >= 0 else Phase.RAISED
+            phase = Phase.CLEARED if ended[row] else Phase.GREW if self.onset_us[row] != NEVER else Phase.RAISED
             if phase is Phase.RAISED:
                 self.onset_us[row] = stamp_us
             events.append(self._event(row, phase, float(heard[row]), outputs))
-        self.onset_us[ended] = -1
+        self.onset_us[ended] = NEVER
         return events
 
     def _column(self, row: int, outputs: dict[str, F32]) -> int:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from edge_agent.detect.alarm import NEVER
 from edge_agent.detect.errors import StateRefused
 from edge_agent.detect.runner import Runner
 from edge_agent.detect.state import Arrays, SavedState
 
 SHARED = "shared"  # last stamp, last run's stamp, rows in the bin, rows in the window, place in the hold-off ring
-STAMPS = ("gone_us", "onset_us")  # stamps that a new boot must move; -1 = none
+STAMPS = ("gone_us", "onset_us")  # stamps that a new boot must move
 
 
 def identity(runner: Runner) -> str:
@@ -52,7 +53,7 @@ def state_of(runner: Runner) -> Arrays:
 def last_us(saved: SavedState) -> int:
     """Stamp of the last row that saved rows had seen."""
     shared = saved.arrays.get(SHARED)
-    return 0 if shared is None or not len(shared) else max(int(shared[0]), 0)
+    return 0 if shared is None or not len(shared) or shared[0] == NEVER else int(shared[0])
 
 
 def restore(runner: Runner, saved: SavedState, shift_us: int) -> int:
@@ -80,11 +81,11 @@ def restore(runner: Runner, saved: SavedState, shift_us: int) -> int:
             continue
         values = saved.arrays[name][source]
         if name in STAMPS:
-            values = np.where(values >= 0, np.maximum(values + shift_us, 0), values)
+            values = np.where(values != NEVER, values + shift_us, values)
         array[target] = values
     last, last_run, filled, in_window, place = saved.arrays[SHARED].tolist()
-    runner.last_us = max(last + shift_us, 0) if last >= 0 else last
-    runner.last_run_us = max(last_run + shift_us, 0) if last_run >= 0 else last_run
+    runner.last_us = last + shift_us if last != NEVER else last
+    runner.last_run_us = last_run + shift_us if last_run != NEVER else last_run
     runner.bins.filled = filled % runner.bins.rows
     runner.in_window = in_window % runner.manifest.window.rows
     runner.place = place % max(1, runner.recent.shape[1])

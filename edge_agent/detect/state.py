@@ -20,7 +20,8 @@ from edge_agent.detect.errors import StateRefused
 Arrays = dict[str, NDArray[Any]]
 
 FULL, CHANGES = b"TGD1", b"TGd1"
-HEAD = struct.Struct("<4sIII")  # magic, CRC-32 of what follows the head, CRC of the full image, number
+HEAD = struct.Struct("<4sI")  # magic, CRC-32 of all that follows
+PLACE = struct.Struct("<II")  # CRC-32 of the image's body, number of the change
 COUNT = struct.Struct("<I")
 IMAGE_BYTES_MAX = 64 << 20
 CHANGES_MAX = 4096
@@ -76,7 +77,7 @@ class StateLog:
         self._slots = max(self._slots, self._count)
         cells = (_cells(array, found) for array, found in zip(arrays.values(), places))
         body = zlib.compress(b"".join(cells), 1)
-        blob = HEAD.pack(CHANGES, zlib.crc32(body), self._image, self._count) + body
+        blob = _sealed(CHANGES, self._image, self._count, body)
         self._keep(arrays)
         self._changes_bytes += len(blob)
         return StateChange({self._slot(self._count): blob})
@@ -92,7 +93,7 @@ class StateLog:
         data = b"".join(np.ascontiguousarray(array).tobytes() for array in arrays.values())
         body = COUNT.pack(len(text)) + text + zlib.compress(data, 1)
         image = zlib.crc32(body)
-        blob = HEAD.pack(FULL, image, image, 0) + body
+        blob = _sealed(FULL, image, 0, body)
         old = tuple(self._slot(number) for number in range(1, self._slots + 1))
         self._image, self._image_bytes, self._changes_bytes, self._count = image, len(blob), 0, 0
         self._keep(arrays)
@@ -134,15 +135,20 @@ def _cells(array: NDArray[Any], places: NDArray[np.intp]) -> bytes:
     return COUNT.pack(len(places)) + places.astype("<u4").tobytes() + array.reshape(-1)[places].tobytes()
 
 
+def _sealed(magic: bytes, image: int, number: int, body: bytes) -> bytes:
+    rest = PLACE.pack(image, number) + body
+    return HEAD.pack(magic, zlib.crc32(rest)) + rest
+
+
 def _open(blob: bytes, magic: bytes) -> tuple[int, int, bytes]:
     """(image, number, body) of a blob. Raises StateRefused."""
-    if len(blob) < HEAD.size:
-        raise StateRefused(f"{len(blob)} bytes; a head has {HEAD.size}")
-    found, crc, image, number = HEAD.unpack_from(blob)
-    body = blob[HEAD.size :]
-    if found != magic or zlib.crc32(body) != crc:
+    if len(blob) < HEAD.size + PLACE.size:
+        raise StateRefused(f"damaged: {len(blob)} bytes")
+    found, crc = HEAD.unpack_from(blob)
+    if found != magic or zlib.crc32(blob[HEAD.size :]) != crc:
         raise StateRefused(f"damaged: {found!r} with CRC {crc:08x} where {magic!r} is expected")
-    return image, number, body
+    image, number = PLACE.unpack_from(blob, HEAD.size)
+    return image, number, blob[HEAD.size + PLACE.size :]
 
 
 def _unpacked(data: bytes, most: int) -> bytes:

@@ -2,7 +2,7 @@
 
     python models/value-novelty/1/build.py [--out FOLDER]
 
-"Has this value been seen before?" Each channel remembers up to 1,024 values (of bins), each a little apart from the
+"Has this value been seen before?" Each channel remembers up to 512 values (of bins), each a little apart from the
 others. The score is the distance from a new value to the nearest of them, in units of the range seen so far, over
 SOFTENING plus the running mean of that distance. Nothing is trained: the graph is arithmetic, and the golden vectors
 come from the same formulas in numpy.
@@ -28,7 +28,7 @@ VERSION = 1
 OPSET = 17
 IR_VERSION = 8
 
-MEMORY = 1024  # values remembered
+MEMORY = 512  # values remembered
 RESOLUTION = 1.0 / 512.0  # of the range: a value nearer than this to a remembered one is not remembered again
 EMPTY = 1e30  # a place of the memory that holds no value yet: far from everything
 GROWTH = 0.1  # part of the excess by which the range grows, so that one spike does not flatten the scale
@@ -59,7 +59,7 @@ DECLARED: dict[str, Any] = {
     ],
     "max_gap_s": 2592000.0,
     "threshold": {"default": 0.6, "min": 0.3, "max": 100.0, "hysteresis": 0.5, "hold_off_ticks": 31},
-    "budget": {"p99_ratio": 2.0, "rss_kb": 4096, "state_bytes": 8192},
+    "budget": {"p99_ratio": 2.0, "rss_kb": 4096, "state_bytes": 4096},
     "data": "none: the graph is arithmetic without trained weights",
     "license": "Apache-2.0",
     "build": {"script": "build.py", "seed": 0},
@@ -113,7 +113,7 @@ def build_graph() -> onnx.GraphProto:
     nearest_apart = g.add("ReduceMin", apart, axes=[1], keepdims=1)
     span = g.add("Max", g.add("Sub", high_new, low_new), "param_range", g.constant("range_min", RANGE_MIN))
     known = g.add("Less", nearest_apart, empty)
-    novelty = g.add("Where", known, g.add("Div", nearest_apart, span), zero)
+    novelty = g.add("Div", g.add("Where", known, nearest_apart, zero), span)
     softened = g.add("Add", mean, g.constant("softening", SOFTENING))
     g.add("Where", here, g.add("Div", novelty, softened), zero, out="score")
     g.add("Identity", "score", out="contrib")
@@ -193,7 +193,7 @@ class Reference:
         high_new = np.where(begun, high + growth * np.maximum(x - high, zero), x)
         apart = np.abs(self.memory - x[:, None]).min(axis=1)
         span = np.maximum(np.maximum(high_new - low_new, self.floor), f(RANGE_MIN))
-        novelty = np.where(apart < f(EMPTY / 2), apart / span, zero)
+        novelty = np.where(apart < f(EMPTY / 2), apart, zero) / span
         score = np.where(here, novelty / (mean + f(SOFTENING)), zero)
         weight = f(1) / np.minimum(np.maximum(count, f(1)), f(MEAN_BINS))
         mean_new = mean + weight * (novelty - mean)

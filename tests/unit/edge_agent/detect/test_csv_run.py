@@ -1,0 +1,132 @@
+"""`edge-agent model`: one row in, one row out, causal; refusals say what to do."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from edge_agent.commands.model import model
+from edge_agent.detect.library import find_model
+from tests.unit.edge_agent.detect import toys
+
+
+def call(*words: str | Path) -> Result:
+    return CliRunner().invoke(model, [str(word) for word in words], catch_exceptions=False)
+
+
+def write(path: Path, rows: int = 400, delimiter: str = ",", spoil: bool = False) -> Path:
+    random = np.random.default_rng(2)
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, delimiter=delimiter)
+        writer.writerow(["datetime", "pressure", "flow", "note"])
+        for row in range(rows):
+            pressure = 5 + np.sin(row / 7) + random.normal(0, 0.1) + 6 * (row == 350)
+            flow = random.normal(20, 1)
+            stamp = f"2026-11-20 {row // 3600:02}:{row // 60 % 60:02}:{row % 60:02}"
+            cells = [stamp, f"{pressure:.3f}", f"{flow:.3f}", "ok"]
+            if spoil and row % 9 == 4:
+                cells[1] = ["", "nan", "broken", "inf"][row % 4]
+            writer.writerow(cells)
+    return path
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_one_row_in_one_row_out(tmp_path: Path) -> None:
+    source, target = write(tmp_path / "in.csv"), tmp_path / "out.csv"
+    done = call(
+        "run", "value-novelty", "--csv", source, "--columns", "pressure, flow", "--calibrate", 104, "--out", target
+    )
+    assert done.exit_code == 0, done.output
+    rows = read(target)
+    assert list(rows[0]) == ["stamp", "score", "threshold", "alarm", "top"]
+    assert len(rows) == 400
+    assert rows[0]["stamp"] == "2026-11-20 00:00:00"
+    assert all((float(row["score"]) >= float(row["threshold"])) == (row["alarm"] == "1") for row in rows)
+    assert all(row["score"] == "0" for row in rows[:103])
+    assert (rows[350]["alarm"], rows[350]["top"]) == ("1", "pressure")
+
+
+@pytest.mark.parametrize("cut", [1, 150, 351, 399])
+def test_cut_anywhere_and_the_rows_before_stay(tmp_path: Path, cut: int) -> None:
+    source, whole, part = write(tmp_path / "in.csv"), tmp_path / "whole.csv", tmp_path / "part.csv"
+    shorter = tmp_path / "short.csv"
+    shorter.write_text("".join(source.read_text().splitlines(keepends=True)[: cut + 1]))
+    words = ("--columns", "pressure", "--columns", "flow", "--calibrate", "104")
+    call("run", "value-novelty", "--csv", source, *words, "--out", whole)
+    call("run", "value-novelty", "--csv", shorter, *words, "--out", part)
+    assert part.read_text().splitlines() == whole.read_text().splitlines()[: cut + 1]
+
+
+@pytest.mark.parametrize(("delimiter", "suffix"), [(";", ".csv"), ("\t", ".tsv"), (",", ".csv.gz")])
+def test_other_delimiters_and_gzip(tmp_path: Path, delimiter: str, suffix: str) -> None:
+    plain, target = write(tmp_path / "in.csv", delimiter=delimiter), tmp_path / "out.csv"
+    source = tmp_path / f"x{suffix}"
+    source.write_bytes(gzip.compress(plain.read_bytes()) if suffix.endswith("gz") else plain.read_bytes())
+    done = call(
+        "run", "value-novelty", "--csv", source, "--columns", "pressure", "--out", target, "--calibrate", 104, "--json"
+    )
+    assert json.loads(done.output)["rows"] == 400
+    assert read(target)[350]["alarm"] == "1"
+
+
+def test_cells_that_are_no_numbers_are_missing_and_counted(tmp_path: Path) -> None:
+    source, target = write(tmp_path / "in.csv", spoil=True), tmp_path / "out.csv"
+    done = call("run", "value-novelty", "--csv", source, "--columns", "pressure", "--out", target, "--json")
+    assert json.loads(done.stdout)["unreadable_cells"] == sum(row % 9 == 4 and row % 4 == 2 for row in range(400))
+    assert len(read(target)) == 400
+
+
+def test_refusals(tmp_path: Path) -> None:
+    source, target = write(tmp_path / "in.csv"), tmp_path / "out.csv"
+    for words, reason in (
+        (("nothing", "--csv", source), "model 'nothing' is not in"),
+        (("value-novelty", "--csv", source, "--columns", "heat"), "has 0 columns 'heat'; its columns are datetime"),
+        (("value-novelty", "--csv", source, "--timestamp", "when"), "no column 'when'"),
+        (("value-novelty", "--csv", source, "--threshold", "0.001"), "threshold 0.001 is not in 0.3 to 100"),
+    ):
+        done = call("run", *words, "--out", target)
+        assert done.exit_code == 1
+        assert reason in done.stderr
+        assert not target.exists()
+
+
+def test_list_and_test(tmp_path: Path) -> None:
+    shutil.copytree(find_model("value-novelty").parent, tmp_path / "value-novelty")
+    good = call("test", "--models", tmp_path, "--json")
+    assert good.exit_code == 0
+    assert set(json.loads(good.output)["models"]["value-novelty/1"].values()) == {""}
+    toys.write(tmp_path, opset=18)
+    listed = call("list", "--models", tmp_path, "--json")
+    problems = {row["model"]: row["problem"] for row in json.loads(listed.output)["models"]}
+    assert listed.exit_code == 1
+    assert problems["value-novelty/1"] == ""
+    assert "opset default 18" in problems["toy/1"]
+    bad = call("test", "toy", "--models", tmp_path)
+    assert bad.exit_code == 1
+    assert "toy/1  contract: " in bad.output
+
+
+def test_golden_vectors_that_do_not_come_out_fail_the_test(tmp_path: Path) -> None:
+    toys.write(tmp_path)  # its golden.npz has one tick and no scores
+    done = call("test", "toy", "--models", tmp_path)
+    assert done.exit_code == 1
+    assert "golden file: golden.npz lacks dt" in done.output
+
+
+def test_the_commands_alone_import_nothing_heavy() -> None:
+    code = "import sys, edge_agent.cli; print([m for m in ('numpy', 'onnxruntime', 'msgspec') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

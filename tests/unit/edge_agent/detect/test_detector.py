@@ -1,0 +1,237 @@
+"""Ticks in, codes and alarms out; a detector that was killed goes on as if it had not been."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge_agent.detect.alarm import Phase
+from edge_agent.detect.contract import load_model
+from edge_agent.detect.detector import Detector, Found, Watch, channels_of
+from edge_agent.detect.library import find_model
+from edge_agent.detect.rules import Rule, RuleKind
+from edge_agent.detect.runner import Runner
+from edge_agent.detect.session import Session
+from tests.unit.edge_agent.detect import toys
+from wire.clock import Anchor
+from wire.merge import segment_of
+from wire.reading import CellState, Priority, Tick
+from wire.scores import decode_scores
+from wire.segment import SCORE_NONE
+from wire.series import SeriesDef, SeriesSet
+
+BOOT = 0xB007
+SETS = SeriesSet(
+    (
+        SeriesDef("pump", "pressure", "Pa", num=1, den=4),
+        SeriesDef("pump", "flow", "l/s"),
+        SeriesDef("oven", "heat", "Cel"),
+    )
+)
+
+
+@pytest.fixture(scope="module")
+def session() -> Session:
+    return Session(load_model(find_model("value-novelty")))
+
+
+def detector(session: Session, series_set: SeriesSet = SETS, boot: int = BOOT, rules: bool = True) -> Detector:
+    runner = Runner(session, channels_of(series_set.series), calibration_rows=208)
+    rule = Rule(2, "oven/heat", "Cel", RuleKind.HIGH, 190.0, 10.0)
+    columns = range(len(series_set.series))
+    return Detector(boot, [Watch(series_set, [(runner, columns)], [rule] if rules else [])])
+
+
+def ticks(count: int, series_set: SeriesSet = SETS, seed: int = 1) -> list[Tick]:
+    random = np.random.default_rng(seed)
+    rows = np.arange(count)[:, None]
+    width = len(series_set.series)
+    values = 100 * np.sin(rows / 20 + np.arange(width)) + random.normal(0, 3, (count, width))
+    values[250 + seed :: 83] += 150
+    found = []
+    for row, line in enumerate(values.round().astype(int).tolist()):
+        states = bytes(CellState.TIMEOUT if random.random() < 0.03 else 0 for _ in line)
+        found.append(Tick(series_set.id, row * 1000, tuple(line), states if any(states) else None))
+    return found
+
+
+class Disk:
+    """The outbox's slots: a transaction is all or nothing."""
+
+    def __init__(self) -> None:
+        self.slots: dict[str, bytes] = {}
+        self.bytes = 0
+
+    def commit(self, detector: Detector) -> None:
+        change = detector.changes()
+        if change is not None:
+            for name in change.delete:
+                self.slots.pop(name, None)
+            self.slots |= change.put
+            self.bytes += sum(map(len, change.put.values()))
+
+
+@given(kill=st.integers(1, 599), every=st.sampled_from([1, 7, 50]), seed=st.integers(0, 5))
+@settings(max_examples=6, deadline=None)
+def test_a_kill_mid_stream_changes_nothing(session: Session, kill: int, every: int, seed: int) -> None:
+    """State of the last commit, then the journal's ticks again: the same codes and alarms as an unbroken run."""
+    stream = ticks(600, seed=seed)
+    whole = [(found.codes, found.alarms) for found in map(detector(session).step, stream)]
+    disk, running, committed = Disk(), detector(session), 0
+    for place, tick in enumerate(stream[:kill], 1):
+        running.step(tick)
+        if place % every == 0:
+            disk.commit(running)
+            committed = place
+    again = detector(session)
+    again.restore(disk.slots, now_us=10**15)
+    found = [again.step(tick) for tick in stream[committed:]]
+    assert [(one.codes, one.alarms) for one in found] == whole[committed:]
+
+
+def test_alarms_name_series_value_and_cause(session: Session) -> None:
+    running = detector(session)
+    alarms = [alarm for tick in ticks(700) for alarm in running.step(tick).alarms]
+    raised = [alarm for alarm in alarms if alarm.phase is Phase.RAISED]
+    assert {alarm.rule for alarm in raised} == {"value-novelty/1", "high 190"}
+    model = next(alarm for alarm in raised if alarm.rule == "value-novelty/1")
+    assert model.series in {"pump/pressure", "pump/flow", "oven/heat"}
+    assert model.low is not None
+    assert f"{model.series}: " in model.cause
+    assert "expected" in model.cause
+
+
+def test_codes_fit_a_segment(session: Session) -> None:
+    running, stream = detector(session), ticks(300)
+    codes = [running.step(tick).codes for tick in stream]
+    assert codes[0] is None
+    assert all(code is None or len(code) == 3 for code in codes)
+    segment = segment_of(stream, {SETS.id: SETS}, 0, Priority.NORMAL, Anchor(0, 0, True, 0), scores=codes)
+    scores = segment.blocks[0].scores
+    assert scores is not None
+    assert (scores[:, :200] == SCORE_NONE).all()
+    loud = decode_scores(scores[:, 208:])
+    assert np.nanmax(loud) > 0.6
+    for place, tick in enumerate(stream):
+        for column, state in enumerate(tick.states or b""):
+            assert not state or scores[column, place] == SCORE_NONE
+
+
+def test_raw_counts_are_taken_in_their_unit(session: Session) -> None:
+    running = detector(session)
+    for tick in ticks(300):
+        running.step(tick)
+    found = running.step(Tick(SETS.id, 300_000, (4000, 0, 0)))
+    for second in range(301, 303):
+        found = running.step(Tick(SETS.id, second * 1000, (4000, 0, 0)))
+        if found.alarms:
+            break
+    assert ("pump/pressure", 1000.0, "Pa") in {(one.series, one.value, one.unit) for one in found.alarms}
+
+
+def test_another_set_and_another_sensor(session: Session, tmp_path: Path) -> None:
+    running, disk = detector(session), Disk()
+    assert running.step(Tick(12345, 0, (1,))) == Found()
+    for tick in ticks(400):
+        running.step(tick)
+    disk.commit(running)
+    more = SeriesSet((SeriesDef("door", "open", "1"), *SETS.series))
+    larger = detector(session, more)
+    assert larger.restore(disk.slots, now_us=0) == []
+    codes = larger.step(Tick(more.id, 400_000, (0, 0, 0, 0))).codes
+    assert codes is not None
+    assert [code == SCORE_NONE for code in codes] == [True, False, False, False]
+    disk.commit(larger)
+    assert {name.split("/")[1] for name in disk.slots} == {f"{more.id:016x}"}  # the old set's slots are gone
+    unit = SeriesSet((replace(SETS.series[0], unit="bar"), *SETS.series[1:]))
+    changed = detector(session, unit)
+    assert changed.restore(disk.slots, now_us=0) == []
+    codes = changed.step(Tick(unit.id, 401_000, (0, 0, 0))).codes
+    assert codes is not None
+    assert [code == SCORE_NONE for code in codes] == [True, False, False]
+
+
+def test_state_of_another_model_or_damaged_is_told_and_left(session: Session, tmp_path: Path) -> None:
+    running, disk = detector(session), Disk()
+    for tick in ticks(300):
+        running.step(tick)
+    disk.commit(running)
+    toy = Runner(toys.session(tmp_path), channels_of(SETS.series))
+    other = Detector(BOOT, [Watch(SETS, [(toy, range(3))])])
+    assert len(other.restore(disk.slots, now_us=0)) == 2  # the model's, and the rules'
+    name = next(name for name in disk.slots if "value-novelty" in name)
+    disk.slots[name] = disk.slots[name][:-1]
+    damaged = detector(session)
+    assert ["damaged" in reason for reason in damaged.restore(disk.slots, now_us=0)] == [True]
+    assert damaged.step(ticks(1)[0]).codes is None  # it calibrates again
+
+
+def test_after_a_reboot_stamps_begin_anew_and_nothing_is_forgotten(session: Session) -> None:
+    running, disk = detector(session), Disk()
+    stream = ticks(400)
+    for tick in stream:
+        running.step(tick)
+    active = running.step(Tick(SETS.id, 400_000, (0, 0, 500))).alarms
+    disk.commit(running)
+    booted = detector(session, boot=BOOT + 1)
+    assert booted.restore(disk.slots, now_us=5_000_000) == []
+    found = booted.step(Tick(SETS.id, 6_000, (0, 0, 0)))
+    assert found.codes is not None
+    assert SCORE_NONE not in found.codes
+    cleared = {(one.rule, one.id) for one in found.alarms if one.phase is Phase.CLEARED}
+    assert ("high 190", next(one.id for one in active if one.rule == "high 190")) in cleared
+
+
+def test_a_gap_over_a_reboot_counts(tmp_path: Path) -> None:
+    model = toys.session(tmp_path)  # max_gap_s 100
+    one = SeriesSet(SETS.series[:1])
+
+    def fresh(boot: int) -> Detector:
+        return Detector(boot, [Watch(one, [(Runner(model, channels_of(one.series)), [0])])])
+
+    running, disk = fresh(1), Disk()
+    for row in range(10):
+        running.step(Tick(one.id, row * 1000, (1,)))
+    disk.commit(running)
+    for gap_s, kept in ((50, True), (150, False)):
+        booted = fresh(2)
+        booted.restore(disk.slots, now_us=3_000_000, gap_us=gap_s * 1_000_000)
+        assert (booted.step(Tick(one.id, 3_000, (1,))).codes is not None) is kept
+
+
+def test_a_commit_that_fails_loses_no_state(session: Session) -> None:
+    running, disk, stream = detector(session), Disk(), ticks(500)
+    for place, tick in enumerate(stream):
+        running.step(tick)
+        if place % 50 == 49:
+            if place % 100 == 99:
+                running.changes()  # the transaction failed
+                running.rolled_back()
+            else:
+                disk.commit(running)
+    disk.commit(running)
+    again = detector(session)
+    assert again.restore(disk.slots, now_us=0) == []
+    tail = [Tick(SETS.id, (500 + row) * 1000, (row, -row, 3 * row)) for row in range(60)]
+    assert [again.step(tick) for tick in tail] == [running.step(tick) for tick in tail]
+
+
+def test_what_is_saved_per_commit_is_small(session: Session) -> None:
+    """50 channels, a commit each 5 rows: a fifth of what the state weighs per bin would be too much for flash."""
+    wide = SeriesSet(tuple(SeriesDef("rack", f"c{place}", "Cel") for place in range(50)))
+    runner = Runner(session, channels_of(wide.series))
+    running, disk = Detector(1, [Watch(wide, [(runner, range(50))])]), Disk()
+    stream = ticks(1500, wide)
+    for place, tick in enumerate(stream):
+        running.step(tick)
+        if place == 1000:
+            disk.commit(running)
+            disk.bytes = 0
+        elif place > 1000 and place % 5 == 0:
+            disk.commit(running)
+    assert disk.bytes / (499 * 50) < 12  # bytes per reading
