@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import dataclass
 
 ALIVE_S_MAX = 20.0  # threads look up every 2 s; one that was silent for longer hangs
 
@@ -35,20 +34,3 @@ def watchdog_period_s() -> float | None:
     if not microseconds.isdigit() or (pid and pid != str(os.getpid())):
         return None
     return int(microseconds) / 2_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """Whether all is well, and what is not, in words."""
-
-    reasons: tuple[str, ...]
-
-    @property
-    def is_healthy(self) -> bool:
-        """No reasons."""
-        return not self.reasons
-
-    @property
-    def word(self) -> str:
-        """`healthy` or `unhealthy`."""
-        return "healthy" if self.is_healthy else "unhealthy"

@@ -43,7 +43,6 @@ def series_def(sensor_id: str, plan: ChannelPlan) -> SeriesDef:
 class Latest:
     """What a channel brought last. Times are boot-relative microseconds; raw is of the last value."""
 
-    cycle_us: int
     state: int
     value_us: int = -1  # -1: never a value
     raw: Raw = 0
@@ -101,7 +100,7 @@ class ChannelFlow:
             quality |= self._judge_rate(raw, stamp_us)
         if late_us > self._stale_us:
             quality |= Quality.STALE
-        self.latest = Latest(stamp_us, CellState.VALUE, stamp_us, raw, quality)
+        self.latest = Latest(CellState.VALUE, stamp_us, raw, quality)
         if self.plan.filters and not self._passes(raw, CellState.VALUE, stamp_us):
             return 0, CellState.ABSENT, 0
         self.values += 1
@@ -110,9 +109,9 @@ class ChannelFlow:
     def _gap(self, state: CellState, stamp_us: int) -> Cell:
         last = self.latest
         if last is None:
-            self.latest = Latest(stamp_us, state)
+            self.latest = Latest(state)
         else:
-            self.latest = Latest(stamp_us, state, last.value_us, last.raw, last.quality)
+            self.latest = Latest(state, last.value_us, last.raw, last.quality)
         if state is CellState.ABSENT or (self.plan.filters and not self._passes(0, state, stamp_us)):
             return 0, CellState.ABSENT, 0
         self.gaps += 1

@@ -39,7 +39,6 @@ class PollGroup:
     def __init__(self, sensors: Sequence[Sensor], start_ns: int) -> None:
         self.sensors = list(sensors)
         plan = sensors[0].plan
-        self.bus = plan.bus
         self.priority: Priority = plan.priority
         self.period_ns = round(plan.interval * NS_PER_S)
         self.due_ns = -(-start_ns // NS_PER_MS) * NS_PER_MS  # whole milliseconds: on-time stamps differ by the period
