@@ -133,6 +133,9 @@ class Protocol(RuleBasedStateMachine):
     @rule(at=pick, pairs=st.lists(st.integers(1, 3), min_size=1, max_size=3), priority=st.sampled_from(Priority))
     def commit(self, at: int, pairs: list[int], priority: Priority) -> None:
         box = self.chosen(at)
+        epoch = box.outbox.live.epochs[-1]
+        if box.unproven and epoch.next_seq + 2 * sum(pairs) >= self.cloud.of(epoch.id).end:
+            return  # past the cloud's coverage, nothing could tell that numbers were given twice
         for size in pairs:
             values = [self.number() for _ in range(2 * size)]
             anchor = ANCHOR if at % 5 else OTHER_ANCHOR
@@ -186,14 +189,23 @@ class Protocol(RuleBasedStateMachine):
 
     @rule(at=pick, wiped=st.booleans())
     def put_copy_back(self, at: int, wiped: bool) -> None:
-        """An older state of the card returns within the same boot; `wiped`: and the RAM disk is empty."""
+        """An older state of the card returns within the same boot; `wiped`: and the RAM disk is empty.
+
+        With the RAM disk gone too, only the cloud's coverage can tell that numbers are given a second time, and it
+        cannot where both lives of an epoch still have something to send: no clone, no second copy, nothing on its way.
+        """
         box = self.chosen(at)
-        if box.backups and not box.unproven:
-            if wiped:
-                box.ram_lsn = 0
-            disk = box.backups[at % len(box.backups)].copy()
-            box.unproven = wiped and disk.epochs[-1].boot == box.boot
-            self.begin(box, disk)
+        if not box.backups or box.unproven or (wiped and len(self.boxes) > 1):
+            return
+        disk = box.backups[at % len(box.backups)].copy()
+        self.hang_up(box)
+        if wiped:
+            box.ram_lsn = 0
+            box.backups.clear()
+            self.zombies.clear()
+            self.uncommitted.clear()
+            box.unproven = disk.epochs[-1].boot == box.boot
+        self.begin(box, disk)
 
     @precondition(lambda self: len(self.boxes) < BOXES_MAX)
     @rule(at=pick)
@@ -401,7 +413,9 @@ class Protocol(RuleBasedStateMachine):
                 own.setdefault(tombstone.epoch, RangeSet()).add(tombstone.first, tombstone.end)
             for value, (epoch, seq) in live.places.items():
                 if value not in self.cloud.values and value not in here:
-                    assert own.get(epoch, RangeSet()).contains(seq, seq + 1), f"{value} at {seq} is lost"
+                    assert own.get(epoch, RangeSet()).contains(seq, seq + 1), (
+                        f"{value} at {seq} of epoch {epoch} is lost"
+                    )
 
     def teardown(self) -> None:
         """In the end all is delivered."""

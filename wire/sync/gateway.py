@@ -91,8 +91,6 @@ class GatewaySync:
         self._pumped_at = self._welcomed_at = 0.0
         self._hello_at = 0.0
         self._generation = 0
-        current = view.offers()[-1]
-        self._epoch, self._told_end = current.epoch, current.next_seq  # of that epoch the cloud can have no Seq beyond
         self._next_id = 0  # never starts anew: an answer from an old stream must not meet a new message
         self._messages_sent = self._bytes_sent = self._replies = 0
         self._last_ack_at: float | None = None
@@ -225,10 +223,8 @@ class GatewaySync:
         if len(welcome.coverage) != len(hello.epochs):
             return self._leave(Reason.PROTOCOL, f"Welcome covers {len(welcome.coverage)} epochs of {len(hello.epochs)}")
         current = hello.epochs[-1]
-        if current.epoch != self._epoch:
-            self._epoch, self._told_end = current.epoch, 0
-        if self._exceeds(welcome.coverage[-1]):
-            return self._begin_epoch(welcome.coverage[-1])
+        if _end(welcome.coverage[-1]) > current.next_seq:
+            return self._begin_epoch(welcome.coverage[-1], current.next_seq)
         for offer, coverage in zip(hello.epochs, welcome.coverage):
             if any(coverage.stored.overlaps(first, end) for first, end in offer.offered):
                 self._view.acked(offer.epoch, coverage.stored)
@@ -258,18 +254,9 @@ class GatewaySync:
                 gone.append((offer.epoch, rest))
         return gone
 
-    def _exceeds(self, coverage: EpochCoverage) -> bool:
-        """Does the cloud have Seq of the current epoch that this outbox never told it of?
-
-        Told is: given before this process began, or sent by it. What it committed and did not send does not count:
-        those may be the very numbers that were used twice.
-        """
-        return Coverage(coverage.stored, coverage.tombstoned).end > self._told_end
-
-    def _begin_epoch(self, coverage: EpochCoverage) -> list[GatewayFrame]:
-        covered = coverage.stored | coverage.tombstoned
-        self._view.begin_epoch(covered)
-        detail = f"the cloud has Seq up to {covered.end}, this outbox told of {self._told_end}: is it an older copy?"
+    def _begin_epoch(self, coverage: EpochCoverage, next_seq: int) -> list[GatewayFrame]:
+        self._view.begin_epoch(coverage.stored | coverage.tombstoned)
+        detail = f"the cloud has Seq up to {_end(coverage)}, this outbox gave {next_seq}: is it an older copy?"
         return self._leave(Reason.NEW_EPOCH, detail + " A new epoch begins.")
 
     # Answers
@@ -307,9 +294,9 @@ class GatewaySync:
         parcel = self._settle(overlap.message_id, now)
         if parcel is None:
             return []
-        current = parcel.epoch == self._epoch
-        if current and self._exceeds(overlap.coverage):
-            return self._begin_epoch(overlap.coverage)
+        current = parcel.epoch == self._current_epoch
+        if current and _end(overlap.coverage) > self._view.next_seq():
+            return self._begin_epoch(overlap.coverage, self._view.next_seq())
         covered = Coverage(overlap.coverage.stored, overlap.coverage.tombstoned)
         fits = {atom: covered.classify([atom]) for atom in parcel.atoms}
         rest = [atom for atom in parcel.atoms if fits[atom] is not Fit.COVERED]
@@ -319,7 +306,7 @@ class GatewaySync:
             self._view.acked(parcel.epoch, overlap.coverage.stored)
         cut = [atom for atom in rest if fits[atom] is Fit.OVERLAP]
         if cut and current:  # the cloud has these numbers with other borders: they were given twice
-            return self._begin_epoch(overlap.coverage)
+            return self._begin_epoch(overlap.coverage, self._view.next_seq())
         for first, end in cut:
             detail = f"Seq {first}..{end} is stored in part, with other borders: {overlap.coverage.stored}"
             self._view.set_aside(parcel.epoch, first, detail)
@@ -365,6 +352,11 @@ class GatewaySync:
         return self._lanes
 
     @property
+    def _current_epoch(self) -> int:
+        assert self._hello is not None
+        return self._hello.epochs[-1].epoch
+
+    @property
     def _live_due(self) -> float | None:
         return None if self._live_since is None else self._live_since + self._options.batch_s
 
@@ -408,7 +400,6 @@ class GatewaySync:
         number = self._next_id
         self._next_id = 0 if number == MESSAGE_ID_MAX else number + 1
         self._in_flight[number] = _InFlight(parcel, self._flow.sent(len(parcel.segment), now, bulk=lane.bulk))
-        self._told(parcel.epoch, parcel.atoms[-1][1])
         self._messages_sent += 1
         self._bytes_sent += len(parcel.segment)
         return MessageFrame(number, parcel.epoch, next_seq, parcel.segment)
@@ -425,11 +416,9 @@ class GatewaySync:
         if not found:
             return []
         self._tombstones = {tombstone.key for tombstone in found}
-        for tombstone in found:
-            self._told(tombstone.epoch, tombstone.end)
         self._flow.expect(TOMBSTONE_BYTES * len(self._tombstones), now)
         return [TombstonesFrame(tuple(found))]
 
-    def _told(self, epoch: int, end: int) -> None:
-        if epoch == self._epoch:
-            self._told_end = max(self._told_end, end)
+
+def _end(coverage: EpochCoverage) -> int:
+    return max(coverage.stored.end, coverage.tombstoned.end)
