@@ -31,6 +31,7 @@ STEP_BYTES = 3  # what an entry in the list of steps costs, about
 PCO_READINGS_MIN = 32  # a pco chunk's own head is 13 bytes or more
 PCO_READINGS_ALWAYS = 300
 PCO_BITS_MIN = {ValueType.INT: 14, ValueType.FLOAT32: 26, ValueType.FLOAT64: 8}  # below PCO_READINGS_ALWAYS
+PCO_BITS_MIN_STEPS = 26  # for columns that have a step: their bits already hold what pco would find
 
 VALUE_TYPES = {dtype: value_type for value_type, dtype in DTYPES.items()}
 
@@ -52,9 +53,9 @@ def encode_block(block: Block, *, pco: bool) -> bytes:
     if scores_codec == PLANE_ROWS and block.scores is not None:
         _put_scores(block.scores, present, rows[1 + count :])
     counts = [place for place, value_type in enumerate(types) if value_type is ValueType.INT]
-    steps = find_steps(rows[1 : 1 + count], counts, lengths[1 : 1 + count])
-    found = _plan(rows, lengths if present is not None else None, columns, steps)
-    chunks = _pco_chunks(found, columns, types) if pco and width >= PCO_READINGS_MIN else {}
+    steps = find_steps(rows[1 : 1 + count], counts, None if present is None else lengths[1 : 1 + count])
+    found = _plan(rows, None if present is None else lengths, columns, steps)
+    chunks = _pco_chunks(found, columns, types, steps) if pco and width >= PCO_READINGS_MIN else {}
     steps = {place: step for place, step in steps.items() if place + 1 not in chunks}
 
     flags = states_codec | quality_codec << 2 | scores_codec << 4 | bool(steps) * FLAG_STEPS
@@ -126,11 +127,16 @@ def _plan(rows: I64, lengths: I64 | None, columns: list[Column], steps: dict[int
     return tried.take(order)
 
 
-def _pco_chunks(found: rice.Plan, columns: list[Column], types: list[ValueType]) -> dict[int, bytes]:
+def _pco_chunks(
+    found: rice.Plan, columns: list[Column], types: list[ValueType], steps: dict[int, Step]
+) -> dict[int, bytes]:
     """pco chunks by row, for columns where they are smaller."""
     readings = np.array([len(column) for column in columns])
     bits = found.bits[1 : 1 + len(columns)]
-    worth = bits >= readings * np.array([PCO_BITS_MIN[value_type] for value_type in types])
+    least = [PCO_BITS_MIN[value_type] for value_type in types]
+    for place in steps:
+        least[place] = PCO_BITS_MIN_STEPS
+    worth = bits >= readings * np.array(least)
     worth |= readings >= PCO_READINGS_ALWAYS
     worth &= (readings >= PCO_READINGS_MIN) & ~constant_rows(found)[1 : 1 + len(columns)]
     chunks: dict[int, bytes] = {}

@@ -12,8 +12,10 @@ from wire.series import DTYPES, ValueType
 from wire.varint import I64, Reader, varint
 
 DECIMALS_MAX = 9
-EXACT_MAX = float(1 << 53)  # below, every integer is a float64, and dividing it by 10^d rounds to the decimal's float
+# Below, every integer is a float of that kind. Above, a decimal is finer than the floats are, and saves nothing.
+EXACT_MAX = {np.dtype(np.float32): float(1 << 24), np.dtype(np.float64): float(1 << 53)}
 PROBES = 6  # values of a column that are tried before all of it is
+TRIES = 3  # numbers of decimals, from what the probes need
 STEP_BITS_MIN = 40  # what a step must save, about, to pay for its entry
 STEP_READINGS_MIN = 8
 
@@ -68,18 +70,20 @@ def from_row(row: I64, value_type: ValueType, step: Step | None) -> Column:
     return np.where(row < 0, row ^ np.int64(0x7FFF_FFFF_FFFF_FFFF), row).view(np.float64)
 
 
-def find_steps(rows: I64, counts: list[int], lengths: I64) -> dict[int, Step]:
+def find_steps(rows: I64, counts: list[int], lengths: I64 | None) -> dict[int, Step]:
     """Divide the rows in `counts` that have a common step, in place. A meter that counts by 10 W, say."""
-    if rows.shape[1] < STEP_READINGS_MIN or not counts:
+    width = rows.shape[1]
+    if width < STEP_READINGS_MIN or not counts:
         return {}
-    probes = rows[counts, :: max(1, rows.shape[1] // PROBES)]
-    few = np.abs(probes[:, 1:] - probes[:, :1])
-    places = np.array(counts)[np.gcd.reduce(few, axis=1) != 1]
+    every = np.array(counts)
+    probes = rows[every, :: max(1, width // PROBES)]
+    places = every[np.gcd.reduce(np.abs(probes[:, 1:] - probes[:, :1]), axis=1) > 1]
     if not len(places):
         return {}
-    chosen, sizes = rows[places], lengths[places]
+    chosen = rows[places]
     away = np.abs(chosen - chosen[:, :1])
-    away[np.arange(rows.shape[1]) >= sizes[:, None]] = 0
+    if lengths is not None:
+        away[np.arange(width) >= lengths[places, None]] = 0
     steps = np.gcd.reduce(away, axis=1)
     moves = np.count_nonzero(away[:, 1:] != away[:, :-1], axis=1)
     saved = moves * np.log2(np.maximum(steps, 1)).astype(np.int64)
@@ -116,17 +120,19 @@ def _decimals(numbers: NDArray[np.generic]) -> list[tuple[int, Step, I64]]:
     wide = numbers.astype(np.float64)
     probes = wide[:, :: max(1, numbers.shape[1] // PROBES), None]
     scaled = np.rint(probes * _POWERS)
-    fits = ((scaled / _POWERS).astype(dtype) == probes).all(axis=1)
+    fits = ((scaled / _POWERS).astype(dtype) == probes).all(axis=1) & (np.abs(scaled) < EXACT_MAX[dtype]).all(axis=1)
     bits = numbers.view(np.int32 if dtype == np.float32 else np.int64)
     places = fits.argmax(axis=1)
     rows = np.flatnonzero(fits.any(axis=1))
     found = []
-    while len(rows):
+    for _ in range(TRIES):
+        if not len(rows):
+            break
         powers = _POWERS[places[rows], None]
         whole = np.rint(wide[rows] * powers) + 0.0  # -0.0 is no integer: it becomes 0.0, and differs below
         back = (whole / powers).astype(dtype).view(bits.dtype)
         exact = (back == bits[rows]).all(axis=1)
-        kept = np.flatnonzero(exact & (np.abs(whole) < EXACT_MAX).all(axis=1))
+        kept = np.flatnonzero(exact & (np.abs(whole) < EXACT_MAX[dtype]).all(axis=1))
         integers = whole[kept].astype(np.int64)
         found += [(int(row), Step(int(places[row])), numbers) for row, numbers in zip(rows[kept], integers)]
         rows = rows[~exact]
