@@ -96,7 +96,7 @@ class Agent:
                 await self._end_collecting()
                 for service in services:
                     service.cancel()
-        except* BaseException as group:
+        except BaseExceptionGroup as group:
             raise first_of(group) from None
         finally:
             await asyncio.to_thread(self._close)

@@ -130,7 +130,8 @@ class Sources:
         self._guard.start()
 
     def stop(self, timeout_s: float) -> list[str]:
-        """End after the cycles that run now; the names of lines that did not end in time."""
+        """End after the cycles that run now; the names of lines that did not end in time. Waits only once."""
+        timeout_s = 0.0 if self._stop.is_set() else timeout_s
         self._stop.set()
         for post in self._posts:
             post.thread.stop()

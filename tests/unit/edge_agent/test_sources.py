@@ -168,3 +168,14 @@ def test_our_own_mistake_is_handed_to_the_agent() -> None:
     assert isinstance(sources.failure(), AssertionError)
     assert not sources.is_alive(CLOCK.boottime_ns(), 5)
     sources.stop(5)
+
+
+def test_stop_waits_once_for_a_part_that_does_not_return_in_time(hanging: Hanging) -> None:
+    line = line_of(CLOCK, sensor_plan("slow", hanging, interval=0.02, timeout=30))
+    sources = Sources([line], Taken(), CLOCK)
+    sources.start()
+    time.sleep(0.1)
+    began = time.monotonic()
+    assert sources.stop(0.3) == ["sensor slow"]
+    assert sources.stop(0.3) == ["sensor slow"]
+    assert time.monotonic() - began < 0.5
