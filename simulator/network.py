@@ -23,7 +23,7 @@ class Mode(StrEnum):
 
 @dataclass(slots=True)
 class Traffic:
-    """Bytes of TCP payload since the start."""
+    """Bytes of TCP payload since the start, and connections that reached the target."""
 
     up: int = 0
     down: int = 0
@@ -109,7 +109,6 @@ class Proxy:
         assert task is not None
         connection = _Connection(self, task)
         self._connections.add(connection)
-        self.traffic.connections += 1
         try:
             await connection.run(reader, writer, self._target)
         except asyncio.CancelledError:
@@ -132,6 +131,7 @@ class _Connection:
         except OSError:
             return
         traffic = self._proxy.traffic
+        traffic.connections += 1
 
         def up(count: int) -> None:
             traffic.up += count

@@ -85,7 +85,7 @@ class Screen:
         table.add_row(f"{count.in_flight}", "in flight at the kill: given out, and not yet in the journal")
         table.add_row(
             f"{result.wire_bytes_per_reading:.2f}",
-            f"socket bytes per reading, both ways, {result.handshakes} connections with TLS handshakes included",
+            f"socket bytes per reading, both ways, {result.handshakes} TLS handshakes included",
         )
         table.add_row(f"{result.seconds:.0f} s", "all told")
         verdict = Text("The counts hold." if count.holds else "THE COUNTS DO NOT HOLD.")
