@@ -102,6 +102,8 @@ def test_an_ack_that_cuts_an_atom_leaves_it(recorder: Recorder) -> None:
     fill(recorder, 4)
     view = recorder.view()
     view.acked(recorder.epoch, RangeSet([(2, 10), (13, 15)]))
+    assert spans(pending(view)) == [(0, 4), (8, 12), (12, 16)]
+    assert list(view.offers()[0].offered) == [(0, 4), (8, 16)]
     recorder.commit()
     assert spans(pending(view)) == [(0, 4), (8, 12), (12, 16)]
     view.acked(recorder.epoch, RangeSet([(0, 1 << 50)]))
@@ -109,6 +111,15 @@ def test_an_ack_that_cuts_an_atom_leaves_it(recorder: Recorder) -> None:
     assert pending(view) == []
     fill(recorder, 1, start=4)
     assert spans(pending(view)) == [(16, 20)]  # an ack never reaches what is not yet given
+
+
+def test_the_writer_deletes_whole_atoms_only(recorder: Recorder) -> None:
+    fill(recorder, 4)
+    outbox = recorder._outbox
+    with outbox.database.transaction():
+        removed = outbox.remove(outbox.current().number, [(2, 10), (13, 15)])
+    assert (list(removed.ranges), removed.atoms) == ([(4, 8)], 1)
+    assert spans(pending(recorder.view())) == [(0, 4), (8, 12), (12, 16)]
 
 
 def test_acks_settle_in_any_order(recorder: Recorder) -> None:
