@@ -41,8 +41,10 @@ class SeriesRows:
 
     def define(self, connection: Connection, sets: Sequence[SeriesSet]) -> None:
         """Insert definitions; those that are there stay."""
-        rows = [{"id": s.id, "definition": definition_text(s)} for s in sets]
-        connection.execute(self._database.insert(series_set).on_conflict_do_nothing(), rows)
+        known = self.defined(connection, [s.id for s in sets])
+        rows = [{"id": s.id, "definition": definition_text(s)} for s in sets if s.id not in known]
+        if rows:
+            connection.execute(self._database.insert(series_set).on_conflict_do_nothing(), rows)
 
     def use(self, connection: Connection, uses: Iterable[Use]) -> list[Use]:
         """Insert who uses what; returns the uses to `remember` once the transaction is committed."""

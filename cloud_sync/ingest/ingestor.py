@@ -61,7 +61,7 @@ class Ingestor:
             PackExpired: the commit came after its deadline; nothing was stored.
         """
         judged = [check(message.segment) for _, message in items]
-        self._learn_shapes(judged)
+        self._learn_shapes({set_id for one in judged if isinstance(one, Checked) for set_id in one.shapes})
         good: list[tuple[_Item, Checked]] = []
         refused: dict[int, Resolved] = {}
         for index, one in enumerate(judged):
@@ -82,15 +82,15 @@ class Ingestor:
 
     def put_series_sets(self, gateway: str, sets: Sequence[SeriesSet]) -> None:
         """Make definitions durable beside the packs, then known. Raises StoreDown, CatalogDown."""
-        known = {one.id for one in self._catalog.definitions([one.id for one in sets])}
+        self._learn_shapes({one.id for one in sets})
         for one in sets:
-            if one.id not in known:
+            if one.id not in self._shapes:
                 self._store.put(f"{SERIES_PREFIX}{one.id:016x}.json", definition_text(one).encode())
         self._catalog.put_series_sets(gateway, sets)
 
-    def _learn_shapes(self, checked: Sequence[Checked | Corrupt]) -> None:
-        named = {set_id for one in checked if isinstance(one, Checked) for set_id in one.shapes}
-        if unseen := named - self._shapes.keys():
+    def _learn_shapes(self, set_ids: set[int]) -> None:
+        """Ask the catalog for the definitions of sets not met before. What is defined stays so."""
+        if unseen := set_ids - self._shapes.keys():
             for series_set in self._catalog.definitions(sorted(unseen)):
                 self._shapes[series_set.id] = Shape.of(series_set)
 
