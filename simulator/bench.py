@@ -4,94 +4,26 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from simulator import transport
-from simulator.chips.bme280 import SimulatedBme280
 from simulator.chips.chip import Fault, GivenOut, I2cChip
 from simulator.control import Command, ControlServer, Refusal
 from simulator.i2c_line import I2cLine
+from simulator.parts import CHIPS, Part, PlannedFault, SpecInvalid, parse_fault_name
 from simulator.reactor import Reactor
 from simulator.world import World
 from wire.clock import NS_PER_S, Clock
 
-PART = re.compile(r"(?P<chip>[a-z0-9-]+)@(?P<address>0x[0-9a-fA-F]{2})")
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
-
-
-class SpecInvalid(ValueError):
-    """A description of buses or faults that cannot be read; the message shows the form."""
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One part on one bus."""
-
-    bus: int
-    chip: str
-    address: int
-
-    @property
-    def name(self) -> str:
-        """`i2c-1/0x76`, as the log calls it."""
-        return f"i2c-{self.bus}/0x{self.address:02x}"
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedFault:
-    """A fault of one part from one moment to another, seconds after the start; `end_s` None: for good."""
-
-    bus: int
-    address: int
-    fault: Fault
-    start_s: float
-    end_s: float | None
-
-
-CHIPS: dict[str, Callable[..., I2cChip]] = {"bme280": SimulatedBme280}
-
-
-def parse_parts(text: str) -> list[Part]:
-    """`1=bme280@0x76,bme280@0x77`. Raises SpecInvalid."""
-    number, equals, rest = text.partition("=")
-    if not equals or not number.isdigit():
-        raise SpecInvalid(f"{text!r}: write BUS=CHIP@ADDRESS, as in 1=bme280@0x76,bme280@0x77")
-    parts = []
-    for item in rest.split(","):
-        match = PART.fullmatch(item.strip())
-        if match is None:
-            raise SpecInvalid(f"{item!r}: write CHIP@ADDRESS, as in bme280@0x76")
-        if match["chip"] not in CHIPS:
-            raise SpecInvalid(f"chip {match['chip']!r} is not simulated; there is: {', '.join(CHIPS)}")
-        parts.append(Part(int(number), match["chip"], int(match["address"], 16)))
-    return parts
-
-
-def parse_fault(text: str) -> PlannedFault:
-    """`1/0x76=nak@10-20`: from second 10 to 20; `@10-` for good. Raises SpecInvalid."""
-    match = re.fullmatch(r"(\d+)/(0x[0-9a-fA-F]{2})=([a-z-]+)@(\d+\.?\d*)-(\d+\.?\d*)?", text)
-    if match is None:
-        raise SpecInvalid(f"{text!r}: write BUS/ADDRESS=FAULT@START-END in seconds, as in 1/0x76=nak@10-20")
-    bus, address, fault, start, end = match.groups()
-    return PlannedFault(int(bus), int(address, 16), parse_fault_name(fault), float(start), float(end) if end else None)
-
-
-def parse_fault_name(text: str) -> Fault:
-    """One of `Fault`. Raises SpecInvalid."""
-    try:
-        return Fault(text)
-    except ValueError as error:
-        raise SpecInvalid(f"fault {text!r} is none of {', '.join(Fault)}") from error
 
 
 class GivenOutLog:

@@ -111,16 +111,18 @@ def bus(
 
     Example: edge-sim bus --i2c 1=bme280@0x76 -- edge-agent run -c edge-agent.toml
     """
-    from simulator import bench, transport
+    from simulator import transport
+    from simulator.bench import Bench
     from simulator.i2c_seccomp import TransportRefused
+    from simulator.parts import SpecInvalid, parse_fault, parse_parts
     from wire.clock import SystemClock
 
     try:
-        described = [part for text in parts for part in bench.parse_parts(text)]
-        planned = [bench.parse_fault(text) for text in faults]
+        described = [part for text in parts for part in parse_parts(text)]
+        planned = [parse_fault(text) for text in faults]
         name, reason = transport.choose(wanted if command else "unix")
-        table = bench.Bench(described, SystemClock(), seed, name, log=log, socket_dir=socket_dir, faults=planned)
-    except (bench.SpecInvalid, TransportRefused) as error:
+        table = Bench(described, SystemClock(), seed, name, log=log, socket_dir=socket_dir, faults=planned)
+    except (SpecInvalid, TransportRefused) as error:
         raise click.ClickException(str(error)) from error
     except OSError as error:
         raise click.ClickException(f"{error.filename or log}: {error.strerror}") from error
@@ -147,15 +149,16 @@ def ctl(socket: Path, do: str, part: str | None, fault: str | None) -> None:
     """
     import json
 
-    from simulator import bench, control
+    from simulator import control
+    from simulator.parts import SpecInvalid, parse_fault
 
     arguments: dict[str, Any] = {}
     if do == "fault":
         try:
             if not part or not fault:
-                raise bench.SpecInvalid("fault needs --part and --fault")
-            planned = bench.parse_fault(f"{part}={fault}@0-")
-        except bench.SpecInvalid as error:
+                raise SpecInvalid("fault needs --part and --fault")
+            planned = parse_fault(f"{part}={fault}@0-")
+        except SpecInvalid as error:
             raise click.ClickException(str(error)) from error
         arguments = {"bus": planned.bus, "address": planned.address, "fault": fault}
     try:

@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from simulator import replay, transport
-from simulator.bench import Part
 from simulator.i2c_seccomp import TransportRefused
 from simulator.lab.count import Result
 from simulator.lab.gateway import LabGateway, Plan
 from simulator.lab.processes import LabFailed, log_end
 from simulator.lab.site import Site
 from simulator.network import Mode
+from simulator.parts import Part
 from simulator.screen import GatewayLine, Screen
 
 ARRIVE_S = 4.0  # readings flow undisturbed

@@ -13,9 +13,9 @@ from edge_agent.errors import NotRunning, StateUnusable
 from edge_agent.outbox.journal import Journal
 from edge_agent.outbox.opening import JOURNAL
 from simulator import control
-from simulator.bench import Part
 from simulator.lab.count import Count, Cycle, count
 from simulator.lab.processes import LabFailed, Process, command, wait_until
+from simulator.parts import Part
 from wire.reading import Tick
 
 START_TIMEOUT_S = 30.0

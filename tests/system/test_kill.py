@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from simulator import transport
-from simulator.bench import Part
 from simulator.lab.gateway import Plan
 from simulator.lab.site import Site
 from simulator.network import Mode
+from simulator.parts import Part
 
 AGENT_KILLS = 11
 CLOUD_KILLS = 11

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from simulator import bench, i2c_seccomp, i2c_umockdev
+from simulator import i2c_seccomp, i2c_umockdev, parts
 from simulator.control import Refusal, ask
 
 SIM = [sys.executable, "-c", "from simulator.cli import main; main()"]
@@ -218,14 +218,14 @@ def test_a_killed_bench_takes_its_program_along(running: tuple[Path, subprocess.
     "text", ["", "1", "x=bme280@0x76", "1=bme280", "1=bme281@0x76", "1=bme280@118", "1=bme280@0x76,"]
 )
 def test_descriptions_that_cannot_be_read(text: str) -> None:
-    with pytest.raises(bench.SpecInvalid):
-        bench.parse_parts(text)
+    with pytest.raises(parts.SpecInvalid):
+        parts.parse_parts(text)
 
 
 @pytest.mark.parametrize("text", ["", "1/0x76=nak", "1/0x76=tired@1-2", "0x76=nak@1-2", "1/0x76=nak@-2"])
 def test_faults_that_cannot_be_read(text: str) -> None:
-    with pytest.raises(bench.SpecInvalid):
-        bench.parse_fault(text)
+    with pytest.raises(parts.SpecInvalid):
+        parts.parse_fault(text)
 
 
 @pytest.mark.usefixtures("home")
