@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from simulator import umockdev_bridge
 from simulator.i2c_line import I2cLine
 from simulator.i2c_seccomp import TransportRefused
 from simulator.i2c_socket import SocketTransport
@@ -35,7 +36,8 @@ class UmockdevTransport:
         pairs = [f"{number}={folder}/i2c-{number}" for number in lines]
         project = Path(__file__).resolve().parents[1]
         self._bridge = subprocess.Popen(
-            [SYSTEM_PYTHON, str(Path(__file__).with_name("umockdev_bridge.py")), str(project), *pairs],
+            [SYSTEM_PYTHON, "-m", umockdev_bridge.__name__, *pairs],
+            env=os.environ | {"PYTHONPATH": str(project)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )

@@ -1,6 +1,6 @@
 """A virtual /dev/i2c-N that `stat` and directory listings see too, by umockdev's preload. Run by `i2c_umockdev`.
 
-Usage: /usr/bin/python3 umockdev_bridge.py PATH_OF_PROJECT N=SOCKET...
+Usage: PYTHONPATH=PROJECT /usr/bin/python3 -m simulator.umockdev_bridge N=SOCKET...
 A separate process under the system's Python, because GObject introspection lives there. Each I2C ioctl becomes
 messages to the simulator's socket. Prints the testbed's folder, then serves until its standard input closes.
 """
@@ -12,8 +12,6 @@ import socket
 import sys
 from collections.abc import Sequence
 from typing import Any
-
-sys.path.insert(0, sys.argv[1])
 
 from hardware.buses import ANSWER, REQUEST, receive_exactly
 from simulator.i2c_ioctl import Block, OpenFile
@@ -79,7 +77,7 @@ def main() -> None:
     umockdev = importlib.import_module("gi.repository.UMockdev")
     testbed = umockdev.Testbed.new()
     keep = []
-    for item in sys.argv[2:]:
+    for item in sys.argv[1:]:
         number, _, path = item.partition("=")
         node = f"/dev/i2c-{number}"
         testbed.add_from_string(
