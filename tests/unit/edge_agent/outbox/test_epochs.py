@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.edge_agent.outbox.parts import Gateway, Hands, series_set, ticks, values, values_of, waiting
+from wire.codec import decode
 from wire.ranges import RangeSet
 from wire.reading import LossReason
 
@@ -160,6 +161,7 @@ def test_numbers_used_twice_move_to_a_new_epoch(gateway: Gateway) -> None:
         (recorder.epoch, 10, 20),
         (recorder.epoch, 20, 22),
     ]
+    assert [decode(atom.data).atoms[0].first for atom in atoms] == [atom.first for atom in atoms]
     expected = ticks(SET, 5) + ticks(SET, 10, start=10) + ticks(SET, 1, start=20)
     assert values(atoms) == values_of(expected)
     (stone,) = view.tombstones(10)
