@@ -1,7 +1,6 @@
 """Bins: some rows of all channels become one number each, the extreme that lies further from the moving mean.
 
-A mean would hide a spike of one row; a bin that keeps its lowest or highest value shows it and still divides the
-rate (docs/reference of the numbers: models/value-novelty/1/CARD.md).
+A mean would hide a spike of one row; a bin that keeps its lowest or highest value shows it, and still divides the rate.
 """
 
 from __future__ import annotations

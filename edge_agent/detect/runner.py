@@ -216,8 +216,10 @@ class Runner:
             return Verdict(self._nothing() if self.problem else self._idle())
         since_s = 0.0 if self.last_run_us == NEVER else (stamp_us - self.last_run_us) / US_PER_S
         self.last_run_us = stamp_us
+        with np.errstate(over="ignore"):  # beyond float32 is infinite, and costs that channel its score
+            x = np.where(present, self.window, 0.0).astype(np.float32)
         feeds: dict[str, F32] = {
-            "x": np.nan_to_num(self.window).astype(np.float32),
+            "x": x,
             "mask": present.astype(np.float32),
             "dt": np.full((self.groups, 1), since_s, np.float32),
             **self._params,
@@ -227,25 +229,30 @@ class Runner:
             outputs = self.session.run(feeds)
             good = self._checked(outputs)
         except RunFailed as error:
-            self._failed(str(error))
+            self._failed(str(error), all_of_it=True)
             return Verdict(self._nothing(), ran=True)
         if good.all():
             self._failed_in_a_row, self.problem = 0, ""
             for name in self.state:
                 self.state[name] = outputs[f"{name}_out"]
         else:
-            self._failed(f"{self.manifest.title}: output is not finite for {self.channels[int(np.argmin(good))].name}")
+            reason = f"{self.manifest.title}: output is not finite for {self.channels[self._bad_column(good)].name}"
+            self._failed(reason, all_of_it=not (good & here).any())
             for name, old in self.state.items():
                 keep = good.reshape(-1, *[1] * (old.ndim - 1))
                 self.state[name] = np.where(keep, outputs[f"{name}_out"], old)
         return self._decide(stamp_us, outputs, good, here & good)
 
-    def _failed(self, reason: str) -> None:
+    def _failed(self, reason: str, *, all_of_it: bool) -> None:
+        """Count it; a model that gives nothing for any channel again and again is not asked any more."""
         self.failures += 1
-        self._failed_in_a_row += 1
+        self._failed_in_a_row = self._failed_in_a_row + 1 if all_of_it else 0
         self.problem = reason
         if self._failed_in_a_row >= FAILURES_MAX:
             self.problem += f"; {FAILURES_MAX} runs in a row, it is not asked again"
+
+    def _bad_column(self, good: Mask) -> int:
+        return int(np.argmin(good)) * self.manifest.window.channels
 
     def _checked(self, outputs: dict[str, F32]) -> Mask:
         """Groups whose score and state are usable. Raises RunFailed when the shapes are not what was promised."""

@@ -197,6 +197,23 @@ def test_a_model_that_never_works_is_left_alone(tmp_path: Path) -> None:
     assert "toy/1: output is not finite for s/0; 10 runs in a row, it is not asked again" in runner.problem
 
 
+def test_one_broken_channel_does_not_silence_the_others(tmp_path: Path) -> None:
+    runner = Runner(toys.session(tmp_path, model=poisoned), fits(2))
+    scores, _ = run(runner, np.tile([2000.0, 1.0], (5 * FAILURES_MAX, 1)))
+    assert np.isnan(scores[:, 0]).all()
+    assert (scores[5:, 1] == 0.0).all()
+    assert runner.problem == "toy/1: output is not finite for s/0"
+
+
+def test_a_value_beyond_float32_costs_its_score(novelty: Session) -> None:
+    runner = Runner(novelty, fits(2), calibration_rows=104)
+    values = signal(300, 2)
+    values[200, 0] = 1e300
+    scores, _ = run(runner, np.nan_to_num(values, nan=20.0))
+    assert np.isnan(scores[200]).tolist() == [True, False]
+    assert not np.isnan(scores[201:]).any()
+
+
 def test_a_run_that_raises_costs_a_score(tmp_path: Path) -> None:
     def breaks_at_run(proto: ModelProto) -> None:
         wrong = helper.make_tensor("wrong", 7, [2], [3, 5])
