@@ -28,8 +28,8 @@ from simulator.screen import GatewayLine, Screen
 ARRIVE_S = 4.0  # readings flow undisturbed
 CUT_S = 10.0
 BACKLOG_S = 3.0  # a second, shorter cut, so that a drain is under way when the cloud is killed
-DRAIN_TIMEOUT_S = 20.0
-COUNT_TIMEOUT_S = 20.0
+DRAIN_TIMEOUT_S = 60.0
+COUNT_TIMEOUT_S = 60.0
 SLOW_S = 0.1  # of the network, each way, when the cloud is killed
 LOOK_S = 0.25
 REPLAY_ROWS = 200_000  # longer than anyone looks, so that no row number comes twice

@@ -14,7 +14,7 @@ from typing import Any
 from simulator.lab.count import Cycle
 from simulator.lab.processes import Process, command, run, wait_until
 
-START_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 60.0
 HTTP_TIMEOUT_S = 10.0
 
 

@@ -18,7 +18,7 @@ from simulator.lab.processes import LabFailed, Process, command, wait_until
 from simulator.parts import Part
 from wire.reading import Tick
 
-START_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 60.0
 BME280_CHANNELS = {"temperature": 100, "pressure": 256, "humidity": 1024}  # den of each: value * den is raw
 REPLAY_CHANNELS = {"row": 1, "value": 0}  # den 0: a float, kept as it is
 
