@@ -1,0 +1,144 @@
+"""A model over a CSV file, as it would have run live: one row in, one row out, nothing of a row known before it."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+
+from edge_agent.detect.contract import Fit, Model
+from edge_agent.detect.errors import ModelRefused
+from edge_agent.detect.runner import Runner
+from edge_agent.detect.session import Session
+
+HEADER = ("stamp", "score", "threshold", "alarm", "top")
+STAMP_NAMES = ("timestamp", "datetime", "time", "date", "stamp", "ts")
+MISSING = frozenset({"", "nan", "na", "null", "none", "n/a", "?"})
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a file gave."""
+
+    rows: int
+    alarms: int  # rows with alarm 1
+    calibration_rows: int
+    unreadable: int  # cells that are no number; taken as missing
+    failed_runs: int
+    problem: str
+
+
+def score_csv(
+    model: Model,
+    source: Path,
+    target: Path,
+    *,
+    columns: Sequence[str] = (),
+    stamp_column: str = "",
+    calibration_rows: int = 0,
+    threshold: float = 0.0,
+) -> Outcome:
+    """Score `source` into `target`. Empty `columns`: all but the stamp; empty `stamp_column`: the first whose name
+    says time, else rows count as seconds. Cells that are empty or no number are missing values.
+
+    Raises:
+        ModelRefused: a column is not there or twice, or the model does not take these columns.
+        OSError: a file cannot be read or written.
+    """
+    with _opened(source) as file:
+        delimiter = _delimiter(file)
+        reader = csv.reader(file, delimiter=delimiter)
+        header = [name.strip() for name in next(reader, [])]
+        stamp_at = _stamp_place(header, stamp_column)
+        chosen = list(columns) or [name for place, name in enumerate(header) if place != stamp_at]
+        places = [_place(header, name, source) for name in chosen]
+        unit = model.manifest.units[0]
+        kind = model.manifest.sensor_kinds[0]
+        runner = Runner(
+            Session(model),
+            [Fit(name, unit, kind) for name in chosen],
+            calibration_rows=calibration_rows,
+            threshold=threshold,
+        )
+        with target.open("w", newline="", encoding="utf-8") as out:
+            return _score(runner, reader, out, names=chosen, places=places, stamp_at=stamp_at)
+
+
+def _score(
+    runner: Runner, rows: Iterator[list[str]], out: TextIO, *, names: list[str], places: list[int], stamp_at: int
+) -> Outcome:
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(HEADER)
+    count = alarms = unreadable = 0
+    limit = f"{runner.threshold:g}"
+    stamp_us = -1
+    for row in rows:
+        if not row:
+            continue
+        cells = [row[place].strip() if place < len(row) else "" for place in places]
+        values = np.array([_number(cell) for cell in cells])
+        unreadable += sum(math.isnan(value) and cell.lower() not in MISSING for value, cell in zip(values, cells))
+        stamp = row[stamp_at] if 0 <= stamp_at < len(row) else str(count)
+        stamp_us = max(stamp_us, _stamp_us(stamp, stamp_us))
+        verdict = runner.step(stamp_us, values)
+        score = float(np.nanmax(verdict.scores)) if not np.isnan(verdict.scores).all() else 0.0
+        alarm = score >= runner.threshold
+        writer.writerow((stamp, f"{score:.6g}", limit, int(alarm), names[verdict.top] if verdict.top >= 0 else ""))
+        count += 1
+        alarms += alarm
+    calibration = runner.calibration_runs * runner.bins.rows * runner.manifest.window.rows
+    return Outcome(count, alarms, calibration, unreadable, runner.failures, runner.problem)
+
+
+def _opened(path: Path) -> TextIO:
+    if path.suffix == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8-sig", errors="replace", newline="")
+    return path.open(encoding="utf-8-sig", errors="replace", newline="")
+
+
+def _delimiter(file: TextIO) -> str:
+    """The one of comma, semicolon and tab that the first line has most of."""
+    line = file.readline()
+    file.seek(0)
+    return max(",;\t", key=line.count)
+
+
+def _stamp_place(header: list[str], name: str) -> int:
+    if name:
+        if name not in header:
+            raise ModelRefused(f"no column {name!r}; the file has {', '.join(header)}")
+        return header.index(name)
+    return next((place for place, found in enumerate(header) if found.lower() in STAMP_NAMES), -1)
+
+
+def _place(header: list[str], name: str, source: Path) -> int:
+    if header.count(name) != 1:
+        raise ModelRefused(f"{source} has {header.count(name)} columns {name!r}; its columns are {', '.join(header)}")
+    return header.index(name)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def _stamp_us(text: str, before_us: int) -> int:
+    """Microseconds of an ISO date or of seconds since any moment; a row that says neither comes a second later."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        try:
+            date = datetime.fromisoformat(text.strip())
+        except ValueError:
+            return before_us + 1_000_000
+        seconds = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+    return round(seconds * 1e6) if math.isfinite(seconds) and abs(seconds) < 1e12 else before_us + 1_000_000
