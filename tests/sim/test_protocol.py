@@ -180,6 +180,7 @@ class Protocol(RuleBasedStateMachine):
         box.outbox = self.outbox(disk, box.boot, box.ram_lsn)
         box.ram_lsn = box.outbox.disk.lsn
         box.sync = self.machine(box.outbox, box.machine)
+        box.old_acks.clear()  # a stream dies with its process
 
     @rule(at=pick)
     def keep_copy(self, at: int) -> None:
@@ -323,7 +324,7 @@ class Protocol(RuleBasedStateMachine):
 
     @rule(at=pick)
     def cloud_restored(self, at: int) -> None:
-        if not self.cloud_backups:
+        if not self.cloud_backups or any(box.unproven for box in self.boxes):
             return
         self.forget_streams()
         self.cloud = self.cloud_backups[at % len(self.cloud_backups)].copy(self.number())
