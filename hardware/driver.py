@@ -1,7 +1,8 @@
 """What a driver is: blocking code in datasheet order, with no clock, no sleep, no thread and no asyncio.
 
-Life: `open` once (probe the id, read calibration), then per cycle `trigger`, wait the seconds it returned, `read`;
-`close` at the end. After any error the agent may call `close` and `open` again.
+Life: `open` once (probe the id, read calibration), then per cycle `trigger`, wait the seconds it returned, `proceed`
+and wait again until it returns 0, `read`; `close` at the end. After any error the agent may call `close` and `open`
+again.
 Registration is an entry point in the group `edge_agent.drivers`, the same for ours and for anyone's.
 """
 
@@ -72,6 +73,7 @@ class Driver:
 
     Config: ClassVar[type[DriverConfig]] = DriverConfig
     bus_kind: ClassVar[Literal["i2c", "serial", "none"]] = "none"
+    addresses: ClassVar[Sequence[int]] = ()  # where `edge-agent detect` may look for the part on an I2C bus
 
     def __init__(self, config: Any, bus: Any = None) -> None:
         self.config = config
@@ -82,11 +84,23 @@ class Driver:
         """The channels a sensor with this config has, in the order of `read`. Opens nothing."""
         raise NotImplementedError(f"{cls.__name__} must say which channels it has")
 
+    @classmethod
+    def recognise(cls, bus: I2cBus, address: int) -> bool:
+        """Whether the part at the address is one of these, by its id. Only reads; a DeviceError means no."""
+        return False
+
     def open(self) -> None:
         """Probe the part and read what it keeps. Raises DeviceMismatch when another part answers."""
 
     def trigger(self) -> float:
         """Start a conversion. Returns the seconds until `read` is valid (0: at once)."""
+        return 0.0
+
+    def proceed(self) -> float:
+        """Called after each wait that `trigger` or this asked for: take what is converted, start what comes next.
+
+        Returns the seconds until the next call; 0 when `read` is valid.
+        """
         return 0.0
 
     def read(self) -> Sequence[Cell]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from simulator.chips.bme280 import SimulatedBme280
 from simulator.chips.chip import Fault, I2cChip
+from simulator.chips.sht3x import SimulatedSht3x
 
 PART = re.compile(r"(?P<chip>[a-z0-9-]+)@(?P<address>0x[0-9a-fA-F]{2})")
 
@@ -41,7 +42,10 @@ class PlannedFault:
     end_s: float | None
 
 
-CHIPS: dict[str, Callable[..., I2cChip]] = {"bme280": SimulatedBme280}
+CHIPS: dict[str, Callable[..., I2cChip]] = {
+    "bme280": SimulatedBme280,
+    "sht3x": SimulatedSht3x,
+}
 
 
 def parse_parts(text: str) -> list[Part]:

@@ -134,9 +134,10 @@ class BusLine:
 
     def _run(self, group: PollGroup) -> Tick | None:
         self.cycle = cycle = group.begin(self._clock.boottime_ns())
-        wait_s = max([self._trigger(sensor, cycle) for sensor in group.sensors])
-        if wait_s > 0:
+        waits = {sensor: self._trigger(sensor, cycle) for sensor in group.sensors}
+        while (wait_s := max(waits.values())) > 0:
             self._clock.sleep(wait_s)
+            waits = {sensor: self._proceed(sensor, cycle) for sensor in waits if waits[sensor] > 0}
         for sensor in group.sensors:
             if sensor not in cycle:
                 self._read(sensor, cycle)
@@ -162,15 +163,30 @@ class BusLine:
         try:
             if sensor.driver is None:
                 sensor.driver = self._open(sensor)
-            wait_s: float = self._call(sensor, sensor.driver.trigger)
-            if not 0 <= wait_s <= sensor.plan.timeout:
-                raise ValueError(f"conversion of {wait_s} s is outside 0 to timeout = {sensor.plan.timeout} s")
-            return wait_s
+            return self._wait_of(sensor, sensor.driver.trigger)
         except Abandoned:
             raise
         except Exception as error:  # anyone's driver may raise anything
             self._fail(sensor, cycle, error)
             return 0.0
+
+    def _proceed(self, sensor: Sensor, cycle: Cycle) -> float:
+        """The next step of a conversion of several; the seconds it takes. Fills the sensor's gap when that fails."""
+        if sensor.driver is None:  # a neighbour's failure took the bus with it
+            return 0.0
+        try:
+            return self._wait_of(sensor, sensor.driver.proceed)
+        except Abandoned:
+            raise
+        except Exception as error:  # anyone's driver may raise anything
+            self._fail(sensor, cycle, error)
+            return 0.0
+
+    def _wait_of(self, sensor: Sensor, step: Callable[[], float]) -> float:
+        wait_s = self._call(sensor, step)
+        if not 0 <= wait_s <= sensor.plan.timeout:
+            raise ValueError(f"conversion of {wait_s} s is outside 0 to timeout = {sensor.plan.timeout} s")
+        return wait_s
 
     def _read(self, sensor: Sensor, cycle: Cycle) -> None:
         driver = sensor.driver

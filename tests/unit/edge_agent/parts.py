@@ -51,6 +51,7 @@ class Script:
         self.read = read or (lambda: [1])
         self.open: Callable[[], None] = lambda: None
         self.conversion_s = 0.0
+        self.steps: list[float | Exception] = []  # what `proceed` gives, one after another; then 0
         self.opened = 0
         self.closed = 0
         self.reads = 0
@@ -79,6 +80,12 @@ class ScriptDriver(Driver):
 
     def trigger(self) -> float:
         return self.script.conversion_s
+
+    def proceed(self) -> float:
+        step = self.script.steps.pop(0) if self.script.steps else 0.0
+        if isinstance(step, Exception):
+            raise step
+        return step
 
     def read(self) -> Sequence[Cell]:
         self.script.reads += 1

@@ -80,6 +80,21 @@ def test_conversions_run_together() -> None:
     assert clock.now_ns - before == 40 * MS
 
 
+def test_a_conversion_of_several_steps_is_waited_for_and_a_step_that_fails_is_that_sensors_gap() -> None:
+    clock = ManualClock()
+    scripts = [Script(), Script(), Script()]
+    scripts[0].conversion_s, scripts[0].steps = 0.010, [0.030, 0.005]
+    scripts[1].conversion_s = 0.020
+    scripts[2].conversion_s, scripts[2].steps = 0.001, [DeviceDataBad("x"), 5.0]
+    line = line_of(clock, *[sensor_plan(str(at), script) for at, script in enumerate(scripts)])
+    before = clock.now_ns
+    (tick,) = line.run_due()
+    assert clock.now_ns - before == (20 + 30 + 5) * MS
+    assert tick.states == bytes([0, 0, CellState.BAD_DATA])
+    assert [script.reads for script in scripts] == [1, 1, 0]
+    assert (scripts[0].steps, scripts[2].steps) == ([], [5.0])
+
+
 @pytest.mark.parametrize(
     ("error", "state"),
     [

@@ -6,59 +6,11 @@ from hardware.drivers.bme280 import BME280, BME280Config
 from hardware.errors import DeviceDataBad, DeviceMismatch, DeviceNoAnswer, DeviceNotReady, DeviceTimeout
 from simulator.chips.bme280 import SimulatedBme280
 from simulator.chips.chip import Fault
-from simulator.i2c_line import I2cLine, LineFault, Message
+from simulator.i2c_line import I2cLine
 from simulator.world import Air, World
-from wire.clock import NS_PER_S, SyncState
+from tests.unit.simulator.rig import LineBus, StepClock
 
 AIR = Air(23.45, 98_765.0, 45.6)
-
-
-class StepClock:
-    """Time that passes when told."""
-
-    def __init__(self) -> None:
-        self.now_ns = 10 * NS_PER_S
-
-    def wall_ns(self) -> int:
-        return self.now_ns
-
-    def boottime_ns(self) -> int:
-        return self.now_ns
-
-    def sync_state(self) -> SyncState:
-        return SyncState(True, 0)
-
-    def sleep(self, seconds: float) -> None:
-        self.now_ns += int(seconds * NS_PER_S)
-
-
-class LineBus:
-    """A line as the driver's bus: faults become the driver's errors, by the same table as in production."""
-
-    name = "i2c-1"
-
-    def __init__(self, line: I2cLine) -> None:
-        self.line = line
-
-    def transfer(self, address: int, data: bytes, length: int) -> bytes:
-        from hardware.buses import device_error
-
-        messages = [Message(address, data)] if data else []
-        if length:
-            messages.append(Message(address, None, length))
-        try:
-            return b"".join(self.line.transact(messages))
-        except LineFault as fault:
-            raise device_error(self.name, address, fault.code) from fault
-
-    def write(self, address: int, register: int, data: bytes) -> None:
-        self.transfer(address, bytes([register]) + data, 0)
-
-    def read(self, address: int, register: int, length: int) -> bytes:
-        return self.transfer(address, bytes([register]), length)
-
-    def close(self) -> None:
-        pass
 
 
 class Rig:
