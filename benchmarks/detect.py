@@ -57,9 +57,9 @@ QUIET_METHOD = (
 )
 
 
-def score_series(session: Session, series: nab.Series) -> nab.F64:
-    """One number per row: what `edge-agent model run` prints with the probation as --calibrate."""
-    runner = Runner(session, [Fit("value", "1")], calibration_rows=series.probation)
+def score_series(session: Session, series: nab.Series, calibration_rows: int) -> nab.F64:
+    """One number per row: what `edge-agent model run` prints."""
+    runner = Runner(session, [Fit("value", "1")], calibration_rows=calibration_rows)
     stamps = ((series.seconds - series.seconds[0]) * 1e6).astype(np.int64)
     stamps = np.maximum.accumulate(stamps).tolist()
     scores = np.zeros(len(series.values))
@@ -86,7 +86,7 @@ def measure(model: Model, directory: Path) -> Report:
     """All rows of the report."""
     corpus, profiles = nab.load(directory), nab.load_profiles(directory)
     session = Session(model)
-    scores = {series.name: score_series(session, series) for series in corpus}
+    scores = {series.name: score_series(session, series, series.probation) for series in corpus}
     events = nab.Events(corpus, scores)
     report = Report("detect", METHOD, ("numpy", "onnxruntime"))
     for place, (metric, profile) in enumerate(profiles.items()):

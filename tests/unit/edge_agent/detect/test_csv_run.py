@@ -89,6 +89,18 @@ def test_cells_that_are_no_numbers_are_missing_and_counted(tmp_path: Path) -> No
     assert len(read(target)) == 400
 
 
+@pytest.mark.parametrize(("stamp", "calibrates"), [("2026-01-01T00:02:30", True), ("2026-01-01T00:01:30", False)])
+def test_stamps_tell_a_gap(tmp_path: Path, stamp: str, calibrates: bool) -> None:
+    """The toy forgets after 100 s; a row that steps back in time is no gap."""
+    toys.write(tmp_path)
+    lines = ["when,v", *(f"2026-01-01T00:00:{second:02},1" for second in range(20)), f"{stamp},60", "2026-01-01,1"]
+    source, target = tmp_path / "in.csv", tmp_path / "out.csv"
+    source.write_text("\n".join(lines))
+    done = call("run", "toy", "--models", tmp_path, "--csv", source, "--timestamp", "when", "--out", target)
+    assert done.exit_code == 0
+    assert (float(read(target)[20]["score"]) == 0.0) is calibrates
+
+
 def test_refusals(tmp_path: Path) -> None:
     source, target = write(tmp_path / "in.csv"), tmp_path / "out.csv"
     for words, reason in (

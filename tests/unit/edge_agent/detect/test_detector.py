@@ -204,6 +204,33 @@ def test_a_gap_over_a_reboot_counts(tmp_path: Path) -> None:
         assert (booted.step(Tick(one.id, 3_000, (1,))).codes is not None) is kept
 
 
+def test_a_channel_that_was_gone_before_a_reboot_is_gone_since_then(tmp_path: Path) -> None:
+    model = toys.session(tmp_path)  # max_gap_s 100
+    two = SeriesSet(SETS.series[:2])
+
+    def fresh(boot: int) -> Detector:
+        return Detector(boot, [Watch(two, [(Runner(model, channels_of(two.series)), [0, 1])])])
+
+    def row(second: int, *, whole: bool) -> Tick:
+        return Tick(two.id, second * 1000, (1, 1), None if whole else bytes((CellState.TIMEOUT, CellState.VALUE)))
+
+    for gone_s, kept in ((50, True), (90, False)):
+        running, disk = fresh(1), Disk()
+        for second in range(10_000, 10_020):
+            running.step(row(second, whole=True))
+        for second in range(10_020, 10_020 + gone_s):
+            running.step(row(second, whole=False))
+        disk.commit(running)
+        booted = fresh(2)
+        booted.restore(disk.slots, now_us=5_000_000, gap_us=5_000_000)
+        for second in range(5, 20):
+            booted.step(row(second, whole=False))
+        codes = booted.step(row(20, whole=True)).codes
+        assert codes is not None
+        assert (codes[0] != SCORE_NONE) is kept
+        assert codes[1] != SCORE_NONE
+
+
 def test_a_commit_that_fails_loses_no_state(session: Session) -> None:
     running, disk, stream = detector(session), Disk(), ticks(500)
     for place, tick in enumerate(stream):
