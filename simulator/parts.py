@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from simulator.chips.bme280 import SimulatedBme280
 from simulator.chips.chip import Fault, I2cChip
+from simulator.chips.ina219 import SimulatedIna219
 from simulator.chips.sht3x import SimulatedSht3x
 
 PART = re.compile(r"(?P<chip>[a-z0-9-]+)@(?P<address>0x[0-9a-fA-F]{2})")
@@ -44,6 +45,7 @@ class PlannedFault:
 
 CHIPS: dict[str, Callable[..., I2cChip]] = {
     "bme280": SimulatedBme280,
+    "ina219": SimulatedIna219,
     "sht3x": SimulatedSht3x,
 }
 

@@ -13,6 +13,7 @@ GROUP = "edge_agent.drivers"
 OWN = {
     "bme280": "hardware.drivers.bme280:BME280",
     "csv-replay": "hardware.drivers.csv_replay:CsvReplay",
+    "ina219": "hardware.drivers.ina219:INA219",
     "sht3x": "hardware.drivers.sht3x:SHT3x",
 }
 

@@ -9,7 +9,6 @@ from simulator.chips.sht3x import SimulatedSht3x, code
 from simulator.world import Air
 from tests.unit.simulator.rig import Bench, StepClock
 
-
 AIR = Air(23.45, 98_765.0, 45.6)
 
 
