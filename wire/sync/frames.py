@@ -42,7 +42,7 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class MessageFrame:
-    """One encoded segment. `next_seq` is the current epoch's, so that the cloud's ledger is always fresh."""
+    """One encoded segment. `next_seq` is its epoch's, as of now, so that the cloud's ledger is always fresh."""
 
     id: int
     epoch: int

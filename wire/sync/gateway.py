@@ -86,6 +86,7 @@ class GatewaySync:
         self._lanes: Lanes | None = None
         self._in_flight: dict[int, _InFlight] = {}
         self._tombstones: set[tuple[int, int, int, int]] = set()  # keys on their way
+        self._next_seq: dict[int, int] = {}  # by epoch
         self._sets_sent: dict[int, int] = {}  # on this stream, and the id of the next message then
         self._live_since: float | None = None  # when the oldest live atom that waits was committed
         self._pumped_at = self._welcomed_at = 0.0
@@ -116,6 +117,7 @@ class GatewaySync:
             series_sets=tuple(self._view.series_sets_in_use()),
             models=self._identity.models,
         )
+        self._next_seq = {offer.epoch: offer.next_seq for offer in self._hello.epochs}
         return [self._hello]
 
     def disconnected(self, now: float, error: str = "") -> None:
@@ -134,7 +136,7 @@ class GatewaySync:
         self.reconnect_at = now + self._backoff.next_s()
 
     def committed(self, now: float, alarm: bool = False) -> list[GatewayFrame]:
-        """New atoms are durable in the outbox; `alarm`: one of them, or of those before, is of class ALARM now."""
+        """New atoms are durable in the outbox. `alarm`: and older ones of this epoch were raised to class ALARM."""
         if self._lanes is None:
             return []
         self._lanes.committed(alarm=alarm)
@@ -373,12 +375,12 @@ class GatewaySync:
             return []
         self._pumped_at = now
         out: list[GatewayFrame] = [*self._tombstone_frames(now)]
-        next_seq = self._view.next_seq()
+        self._next_seq[self._current_epoch] = self._view.next_seq()
         held = self._live_due is not None and now < self._live_due
         for lane in self._lanes:
             if held and lane.live and lane.bulk:
                 continue
-            while (message := self._message(lane, next_seq, now)) is not None:
+            while (message := self._message(lane, now)) is not None:
                 out.append(message)
             if not lane.empty:
                 return out  # it waits for acks, and so does all that is less urgent
@@ -388,7 +390,7 @@ class GatewaySync:
             self._live_since = None
         return out
 
-    def _message(self, lane: Lane, next_seq: int, now: float) -> MessageFrame | None:
+    def _message(self, lane: Lane, now: float) -> MessageFrame | None:
         """The next message of a lane; None when the lane is empty or has to wait for acks."""
         size = self._flow.message_bytes
         if lane.empty or not self._flow.admits(size if lane.bulk else 1, bulk=lane.bulk):
@@ -402,7 +404,7 @@ class GatewaySync:
         self._in_flight[number] = _InFlight(parcel, self._flow.sent(len(parcel.segment), now, bulk=lane.bulk))
         self._messages_sent += 1
         self._bytes_sent += len(parcel.segment)
-        return MessageFrame(number, parcel.epoch, next_seq, parcel.segment)
+        return MessageFrame(number, parcel.epoch, self._next_seq[parcel.epoch], parcel.segment)
 
     def _tombstone_frames(self, now: float) -> list[GatewayFrame]:
         """One frame of tombstones at a time."""

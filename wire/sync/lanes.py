@@ -69,9 +69,9 @@ class Lanes:
         return iter(self._lanes)
 
     def committed(self, *, alarm: bool) -> None:
-        """New atoms are there. An alarm may also have raised the class of older ones."""
+        """New atoms are there. `alarm`: and older ones may have been raised to that class."""
         for lane in self._lanes:
-            if lane.live and lane.bulk:
+            if lane.live:
                 lane.empty = False
             if alarm and not lane.bulk and lane.epoch == self._current:
                 lane.cursor, lane.empty = lane.start, False
