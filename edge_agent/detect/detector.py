@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.detect import saving
-from edge_agent.detect.alarm import NEVER, Alarm, Phase, alarm_id
 from edge_agent.detect.contract import Fit
 from edge_agent.detect.errors import StateRefused
 from edge_agent.detect.rules import Rule, RuleSet
 from edge_agent.detect.runner import Event, Runner
 from edge_agent.detect.state import SavedState, StateChange, StateLog, read_state
+from wire.alarm import NEVER, Alarm, Phase, alarm_id
 from wire.reading import CellState, Tick
 from wire.scores import encode_scores
 from wire.segment import SCORE_NONE

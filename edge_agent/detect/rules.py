@@ -12,9 +12,9 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.detect.alarm import NEVER, Alarm, Phase, alarm_id
 from edge_agent.detect.errors import StateRefused
 from edge_agent.detect.state import Arrays, SavedState
+from wire.alarm import NEVER, Alarm, Phase, alarm_id
 
 F64 = NDArray[np.float64]
 US_PER_S = 1_000_000

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.detect.alarm import NEVER, Phase
 from edge_agent.detect.bins import Bins
 from edge_agent.detect.contract import Fit, check_fit
 from edge_agent.detect.errors import ModelRefused, RunFailed
 from edge_agent.detect.manifest import Param
 from edge_agent.detect.session import F32, Session
+from wire.alarm import NEVER, Phase
 
 F64 = NDArray[np.float64]
 Mask = NDArray[np.bool_]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from edge_agent.detect.alarm import NEVER
 from edge_agent.detect.errors import StateRefused
 from edge_agent.detect.runner import Runner
 from edge_agent.detect.state import Arrays, SavedState
+from wire.alarm import NEVER
 
 SHARED = "shared"  # last stamp, last run's stamp, rows in the bin, rows in the window, place in the hold-off ring
 STAMPS = ("gone_us", "onset_us")  # stamps that a new boot must move

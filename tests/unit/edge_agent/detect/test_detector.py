@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_agent.detect.alarm import Phase
 from edge_agent.detect.contract import load_model
 from edge_agent.detect.detector import Detector, Found, Watch, channels_of
 from edge_agent.detect.library import find_model
@@ -18,6 +17,7 @@ from edge_agent.detect.rules import Rule, RuleKind
 from edge_agent.detect.runner import Runner
 from edge_agent.detect.session import Session
 from tests.unit.edge_agent.detect import toys
+from wire.alarm import Phase
 from wire.clock import Anchor
 from wire.merge import segment_of
 from wire.reading import CellState, Priority, Tick

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from edge_agent.detect.alarm import Alarm, Phase
 from edge_agent.detect.rules import Rule, RuleKind, RuleSet
+from wire.alarm import Alarm, Phase
 
 S = 1_000_000
 NAN = float("nan")

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import ModelProto, helper
 
-from edge_agent.detect.alarm import Phase
 from edge_agent.detect.contract import Fit, load_model
 from edge_agent.detect.errors import ModelRefused
 from edge_agent.detect.library import find_model
 from edge_agent.detect.runner import FAILURES_MAX, Event, Runner
 from edge_agent.detect.session import Session
 from tests.unit.edge_agent.detect import toys
+from wire.alarm import Phase
 
 F64 = NDArray[np.float64]
 S = 1_000_000
