@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.detect.alarm import Phase
+from wire.alarm import Phase
 from edge_agent.detect.contract import Fit
 from edge_agent.detect.runner import Runner
 from edge_agent.detect.session import Session
