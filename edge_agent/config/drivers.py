@@ -17,6 +17,9 @@ OWN = {
     "sht3x": "hardware.drivers.sht3x:SHT3x",
 }
 
+# Not an entry point: it is never opened, and a broker's thread brings its values.
+BUILT_IN = {"mqtt": "edge_agent.mqtt.driver:Mqtt"}
+
 
 class DriverLoadFailed(Exception):
     """The driver's module cannot be imported, or holds no driver."""
@@ -35,15 +38,15 @@ class Drivers:
         return {point.name: point.value for point in entry_points(group=GROUP)}
 
     def __contains__(self, name: str) -> bool:
-        return name in OWN or name in self._others
+        return name in BUILT_IN or name in OWN or name in self._others
 
     def names(self) -> list[str]:
         """Every installed driver, sorted."""
-        return sorted({*OWN, *self._others})
+        return sorted({*BUILT_IN, *OWN, *self._others})
 
     def origin(self, name: str) -> str:
         """`module:class`."""
-        return OWN.get(name) or self._others[name]
+        return BUILT_IN.get(name) or OWN.get(name) or self._others[name]
 
     def load(self, name: str) -> type[Driver]:
         """The driver's class. Raises DriverLoadFailed."""

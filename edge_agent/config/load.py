@@ -23,12 +23,14 @@ from edge_agent.config.model import (
     Section,
     SensorPlan,
 )
+from edge_agent.config.mqtt import MqttSection, PublishSection, check_brokers, is_mqtt
 from edge_agent.config.sensors import SensorChecker
 from edge_agent.config.values import nearest
 from edge_agent.errors import ConfigInvalid
 
 SINGLE = {"agent": AgentSection, "cloud": CloudSection, "buffer": BufferSection}
-TOP = (*SINGLE, "bus", "sensor")
+NAMED = ("bus", "mqtt")
+TOP = (*SINGLE, *NAMED, "sensor")
 FILE_BYTES_MAX = 4 << 20
 
 S = TypeVar("S", bound=Section)
@@ -57,7 +59,7 @@ class _Loader:
         self._problems = problems
         self._singles: dict[str, Table] = {}
         self._places: dict[str, Place] = {}
-        self._buses: dict[str, Entry] = {}
+        self._named: dict[str, dict[str, Entry]] = {name: {} for name in NAMED}
         self._sensors: list[Entry] = []
         self._hash = hashlib.blake2b(digest_size=8)
 
@@ -69,18 +71,23 @@ class _Loader:
         buffer = self._section("buffer", BufferSection)
         if cloud is not None and cloud.backoff_min > cloud.backoff_max:
             self._problems.add(self._places["cloud"], "[cloud]", "backoff_min is above backoff_max")
-        buses = {name: self._bus(name, entry) for name, entry in self._buses.items()}
+        buses = {name: self._bus(name, entry) for name, entry in self._named["bus"].items()}
+        brokers = {name: self._broker(name, entry) for name, entry in self._named["mqtt"].items()}
         checker = SensorChecker(agent or AgentSection(), buses, self._drivers, self._problems)
         sensors = [checker.check(self._table(entry), entry.place) for entry in self._sensors]
+        name = (agent.name if agent else "") or socket.gethostname()
+        listeners = [(plan, entry.place) for plan, entry in zip(sensors, self._sensors) if plan and is_mqtt(plan)]
+        check_brokers(listeners, brokers, name, self._problems)
         if agent is None or buffer is None or len(self._problems):
             return None
         return Config(
             file=self._file,
             version=self._hash.hexdigest(),
-            agent=msgspec.structs.replace(agent, name=agent.name or socket.gethostname()),
+            agent=msgspec.structs.replace(agent, name=name),
             cloud=cloud,
             buffer=buffer,
             buses={name: bus for name, bus in buses.items() if bus is not None},
+            brokers={name: broker for name, broker in brokers.items() if broker is not None},
             sensors=tuple(sensor for sensor in sensors if isinstance(sensor, SensorPlan)),
         )
 
@@ -115,14 +122,14 @@ class _Loader:
             place = root.at(name)
             if name in SINGLE and isinstance(value, dict):
                 self._gather_single(name, value, place)
-            elif name == "bus" and isinstance(value, dict):
-                for bus, said in value.items():
-                    self._gather_bus(bus, said, place.at(bus))
+            elif name in NAMED and isinstance(value, dict):
+                for each, said in value.items():
+                    self._gather_named(name, each, said, place.at(each))
             elif name == "sensor" and isinstance(value, list):
                 for index, said in enumerate(value):
                     self._sensors.append(Entry(said, place.at(index)))
             elif name in TOP:
-                shape = {"sensor": "[[sensor]]", "bus": "[bus.NAME]"}.get(name, f"[{name}]")
+                shape = "[[sensor]]" if name == "sensor" else f"[{name}.NAME]" if name in NAMED else f"[{name}]"
                 self._problems.add(place, name, f"must be a table, written {shape}")
             else:
                 self._problems.add(place, f"[{name}]", f'unknown table "{name}"{nearest(name, TOP)}')
@@ -136,11 +143,12 @@ class _Loader:
             else:
                 table[key] = entry
 
-    def _gather_bus(self, name: str, said: Any, place: Place) -> None:
-        if name in self._buses:
-            self._problems.add(place, f"[bus.{name}]", f"stands twice, first at {self._buses[name].place}")
+    def _gather_named(self, kind: str, name: str, said: Any, place: Place) -> None:
+        known = self._named[kind]
+        if name in known:
+            self._problems.add(place, f"[{kind}.{name}]", f"stands twice, first at {known[name].place}")
         else:
-            self._buses[name] = Entry(said, place)
+            known[name] = Entry(said, place)
 
     def _section(self, name: str, struct: type[S]) -> S | None:
         place = self._places.get(name, Place(self._file, {}))
@@ -163,3 +171,20 @@ class _Loader:
         if not re.fullmatch(r"i2c-\d+", name):
             self._problems.add(entry.place, where, '"device" is missing: write device = "/dev/i2c-N"')
         return msgspec.structs.replace(bus, device=f"/dev/{name}")
+
+    def _broker(self, name: str, entry: Entry) -> MqttSection | None:
+        where = f"[mqtt.{name}]"
+        if not isinstance(entry.value, dict):
+            self._problems.add(entry.place, where, "must be a table")
+            return None
+        table = table_of(entry.value, entry.place)
+        said = table.pop("publish", None)
+        broker = check_table(MqttSection, table, entry.place, where, self._problems)
+        if said is None:
+            return broker
+        where = f"[mqtt.{name}.publish]"
+        if not isinstance(said.value, dict):
+            self._problems.add(said.place, where, "must be a table")
+            return None
+        publish = check_table(PublishSection, table_of(said.value, said.place), said.place, where, self._problems)
+        return broker if broker is None else msgspec.structs.replace(broker, publish=publish)

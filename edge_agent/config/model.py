@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -11,8 +11,12 @@ from msgspec import Meta
 from hardware.driver import Channel, Driver
 from wire.reading import Priority
 
+if TYPE_CHECKING:
+    from edge_agent.config.mqtt import MqttSection
 
-def _duration(low: float, high: float) -> Meta:
+
+def duration(low: float, high: float) -> Meta:
+    """A duration between two bounds, in seconds."""
     return Meta(ge=low, le=high, extra={"kind": "duration"})
 
 
@@ -24,7 +28,7 @@ PATH = Meta(min_length=1, extra={"kind": "path"})
 NAME = Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$", extra={"rule": "1 to 63 letters, digits, '.', '_' or '-'"})
 DEVICE = Meta(pattern=r"^(/dev/i2c-\d+|unix:.+)$", extra={"rule": "/dev/i2c-N or unix:PATH"})
 
-Interval = Annotated[float, _duration(0.01, 86400)]
+Interval = Annotated[float, duration(0.01, 86400)]
 
 
 class Section(msgspec.Struct, frozen=True):
@@ -50,10 +54,10 @@ class CloudSection(Section, frozen=True):
     cert: Annotated[str, PATH]
     key: Annotated[str, PATH]
     server_name: str = ""  # the name in the server's certificate, where it is not the host
-    batch: Annotated[float, _duration(0, 3600)] = 60.0  # how long readings are merged before they go
-    backoff_min: Annotated[float, _duration(0.05, 60)] = 0.5
-    backoff_max: Annotated[float, _duration(0.1, 3600)] = 60.0
-    drain: Annotated[float, _duration(0, 60)] = 5.0  # how long a clean stop may wait for the last acks
+    batch: Annotated[float, duration(0, 3600)] = 60.0  # how long readings are merged before they go
+    backoff_min: Annotated[float, duration(0.05, 60)] = 0.5
+    backoff_max: Annotated[float, duration(0.1, 3600)] = 60.0
+    drain: Annotated[float, duration(0, 60)] = 5.0  # how long a clean stop may wait for the last acks
 
     @property
     def address(self) -> str:
@@ -66,7 +70,7 @@ class BufferSection(Section, frozen=True):
     """[buffer]: what is kept while the cloud is away."""
 
     max_size: Annotated[int, _size(4 << 20, 1 << 50)] = 2_000_000_000
-    commit_interval: Annotated[float, _duration(0.1, 3600)] = 5.0  # the most a power cut can cost
+    commit_interval: Annotated[float, duration(0.1, 3600)] = 5.0  # the most a power cut can cost
     journal_size: Annotated[int, _size(65_536, 1 << 30)] = 4 << 20
 
 
@@ -87,13 +91,13 @@ class Delta(Section, frozen=True):
     """A value is taken when it moved by `delta` (in the channel's unit) or `heartbeat` passed since the last."""
 
     delta: Annotated[float, Meta(gt=0)]
-    heartbeat: Annotated[float, _duration(0, 86400 * 7)] = 0.0  # 0: never only because of time
+    heartbeat: Annotated[float, duration(0, 86400 * 7)] = 0.0  # 0: never only because of time
 
 
 class Throttle(Section, frozen=True):
     """At most one value is taken per `throttle`."""
 
-    throttle: Annotated[float, _duration(0.01, 86400 * 7)]
+    throttle: Annotated[float, duration(0.01, 86400 * 7)]
 
 
 class CalibrateLinear(Section, frozen=True):
@@ -119,7 +123,7 @@ class ChannelSection(Section, frozen=True):
     low: float | None = None
     high: float | None = None
     rate_max: Annotated[float, Meta(gt=0)] | None = None  # unit per second
-    stale: Annotated[float, _duration(0.01, 86400 * 7)] | None = None  # none: three intervals
+    stale: Annotated[float, duration(0.01, 86400 * 7)] | None = None  # none: three intervals
     stuck: Annotated[int, Meta(ge=2, le=1_000_000)] | None = None  # so many equal raw values in a row
     needs_calibration: bool = False
 
@@ -132,7 +136,7 @@ class SensorSection(Section, frozen=True):
     bus: str = ""
     interval: Interval | None = None
     priority: Literal["normal", "low"] = "normal"
-    timeout: Annotated[float, _duration(0.05, 60)] = 2.0  # a driver call that takes longer is given up
+    timeout: Annotated[float, duration(0.05, 60)] = 2.0  # a driver call that takes longer is given up
 
 
 class ChannelPlan(Section, frozen=True):
@@ -172,6 +176,7 @@ class Config(Section, frozen=True):
     cloud: CloudSection | None
     buffer: BufferSection
     buses: dict[str, BusSection]
+    brokers: dict[str, MqttSection]
     sensors: tuple[SensorPlan, ...]
 
     @property

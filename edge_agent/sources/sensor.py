@@ -85,18 +85,19 @@ class Sensor:
         """The driver's answer as cells; channels that failed alone are told once. Marks the sensor as well."""
         if len(answer) != len(self.flows):
             raise TypeError(f"driver {self.plan.driver_name} gave {len(answer)} cells for {len(self.flows)} channels")
-        cells: list[Raw | CellState] = []
-        for flow, cell in zip(self.flows, answer):
-            if isinstance(cell, (int, float)):
-                cells.append(cell)
-                if self._told:
-                    self._tell_channel(flow.plan.channel.name, None)
-            else:
-                error = cell if isinstance(cell, Exception) else TypeError(f"{cell!r} is no number")
-                cells.append(reason_of(error))
-                self._tell_channel(flow.plan.channel.name, error)
+        cells = [self.cell_of(flow, cell) for flow, cell in zip(self.flows, answer)]
         self.mark_well(now_ns)
         return cells
+
+    def cell_of(self, flow: ChannelFlow, cell: object) -> Raw | CellState:
+        """One cell of an answer; a channel that fails alone is told once, and once when it is back."""
+        if isinstance(cell, (int, float)):
+            if self._told:
+                self._tell_channel(flow.plan.channel.name, None)
+            return cell
+        error = cell if isinstance(cell, Exception) else TypeError(f"{cell!r} is no number")
+        self._tell_channel(flow.plan.channel.name, error)
+        return reason_of(error)
 
     def mark_well(self, now_ns: int) -> None:
         """It answered."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.config.drivers import GROUP, OWN, DriverLoadFailed, Drivers
+from edge_agent.config.drivers import BUILT_IN, GROUP, OWN, DriverLoadFailed, Drivers
 from edge_agent.version import VERSION
 
 ROOT = Path(__file__).parents[3]
@@ -36,7 +36,7 @@ def test_our_own_drivers_are_the_entry_points_of_the_distribution() -> None:
 def test_anyones_driver_is_found_and_loaded(others: Drivers) -> None:
     assert "theirs" in others
     assert "nobodys" not in others
-    assert others.names() == sorted([*OWN, "broken", "theirs", "wrong"])
+    assert others.names() == sorted([*BUILT_IN, *OWN, "broken", "theirs", "wrong"])
     assert others.load("theirs").__name__ == "Theirs"
 
 
