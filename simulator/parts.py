@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from simulator.chips.ads1115 import SimulatedAds1115
 from simulator.chips.bme280 import SimulatedBme280
 from simulator.chips.chip import Fault, I2cChip
 from simulator.chips.ina219 import SimulatedIna219
@@ -44,6 +45,7 @@ class PlannedFault:
 
 
 CHIPS: dict[str, Callable[..., I2cChip]] = {
+    "ads1115": SimulatedAds1115,
     "bme280": SimulatedBme280,
     "ina219": SimulatedIna219,
     "sht3x": SimulatedSht3x,

@@ -11,6 +11,7 @@ GROUP = "edge_agent.drivers"
 
 # Our own entry points, as pyproject.toml has them: with these alone, importlib.metadata (3 MB) is not imported.
 OWN = {
+    "ads1115": "hardware.drivers.ads1115:ADS1115",
     "bme280": "hardware.drivers.bme280:BME280",
     "csv-replay": "hardware.drivers.csv_replay:CsvReplay",
     "ina219": "hardware.drivers.ina219:INA219",
