@@ -1,8 +1,9 @@
 """What a start decides: is this the same boot of the same machine, what was lost meanwhile, which epoch goes on.
 
 A new epoch is minted whenever numbers might be in the cloud that this file does not know of: at every boot (a card may
-have lied about fsync), on another machine (a cloned card), after salvage, and when the file is older than the ring
-says. An agent restart within a boot goes on with its epoch.
+have lied about fsync), on another machine (a cloned card), after salvage, when the file is older than the ring says,
+and when this boot's ring is gone, because then nothing tells whether the file is older. An agent restart within a boot
+that finds its ring goes on with its epoch.
 """
 
 from __future__ import annotations
@@ -71,9 +72,10 @@ def _again(
     if behind > 0:
         log.error("the outbox is older than the journal: %d committed ticks are not in it; a new epoch begins", behind)
         outbox.add_tombstone(Tombstone(last.epoch, last.next_seq, last.next_seq, LossReason.CORRUPT, behind))
-    if salvaged or not same_boot or behind > 0:
+    if salvaged or not same_boot or not ring_is_ours or behind > 0:
         lsn = ring.committed if ring and ring_is_ours else last.journal_lsn
-        outbox.mint(last, certain=not salvaged and behind <= 0, journal_lsn=max(lsn, last.journal_lsn))
+        sure = not salvaged and behind <= 0 and (ring_is_ours or not same_boot)
+        outbox.mint(last, certain=sure, journal_lsn=max(lsn, last.journal_lsn))
 
 
 def _note_power_cut(outbox: Outbox, last: EpochRow, options: OutboxOptions) -> None:

@@ -38,6 +38,7 @@ COMMITTED = struct.Struct("<Q")
 COMMITTED_AT = 40
 LOST = struct.Struct("<Qqq")
 LOST_AT = 48
+COUNT_MAX = 1 << 48  # ticks or cells, nine years of a million per second: a head that says more is damaged
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +251,8 @@ def _mapped(path: Path, access: int) -> tuple[mmap.mmap, RingHead]:
         raise StateUnusable(f"{path}: no journal ({error})") from error
     if len(ring) > HEAD_BYTES:
         magic, version, _, capacity, outbox, boot, committed, *lost = HEAD.unpack_from(ring)
-        if magic == FILE_MAGIC and version == FILE_VERSION and len(ring) == HEAD_BYTES + capacity:
+        sound = magic == FILE_MAGIC and version == FILE_VERSION and len(ring) == HEAD_BYTES + capacity
+        if sound and max(committed, lost[0]) <= COUNT_MAX:
             return ring, RingHead(capacity, outbox, boot, committed, (lost[0], lost[1], lost[2]))
     ring.close()
     raise StateUnusable(f"{path}: not a journal of version {FILE_VERSION}")

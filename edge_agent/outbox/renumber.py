@@ -14,7 +14,9 @@ def begin_epoch(outbox: Outbox, opened_at: int, covered: RangeSet) -> None:
     """Mint an epoch and move into it every atom of the current one that begins at `opened_at` or later.
 
     The old epoch ends where the cloud's coverage ends: those numbers were given out by a state of this outbox that is
-    gone. What of them the cloud does not have is lost, and a HOLE tombstone says so. For a transaction.
+    gone. What of them the cloud does not have is lost, and a HOLE tombstone says so; numbers over them were this
+    process' own and now belong to nothing: a HOLE that counts 0, because the cloud may have been told of them. For a
+    transaction.
     """
     old = outbox.current()
     new = outbox.mint(old, certain=False, journal_lsn=old.journal_lsn)
@@ -31,5 +33,8 @@ def begin_epoch(outbox: Outbox, opened_at: int, covered: RangeSet) -> None:
     theirs = RangeSet([(opened_at, covered.end)] if opened_at < covered.end else [])
     for first, last in theirs - covered:
         outbox.add_tombstone(Tombstone(old.epoch, first, last, LossReason.HOLE, last - first))
+    over = max(opened_at, covered.end)
+    if over < old.next_seq:
+        outbox.add_tombstone(Tombstone(old.epoch, over, old.next_seq, LossReason.HOLE, 0))
     outbox.reach(old.number, end, None)
     outbox.settle(old.number, [(opened_at, end)])

@@ -85,8 +85,28 @@ def test_a_journal_lost_without_a_reboot_is_told_too(gateway: Gateway) -> None:
     gateway.kill()
     shutil.rmtree(gateway.runtime)
     recorder = gateway.start(SET)
-    assert recorder.epoch == epoch
-    assert [stone.reason for stone in recorder.view().tombstones(10)] == [LossReason.POWER_CUT]
+    (stone,) = recorder.view().tombstones(10)
+    assert (stone.epoch, stone.reason) == (epoch, LossReason.POWER_CUT)
+
+
+def test_an_older_file_without_a_ring_gives_no_number_twice(gateway: Gateway) -> None:
+    """A copy put back while the agent was down, its runtime directory gone: the file alone looks as it should."""
+    first = gateway.start(SET).epoch
+    work(gateway, 1)
+    close(gateway)
+    shutil.copytree(gateway.state, gateway.root / "old")
+    gateway.start(SET)
+    work(gateway, 3, start=1)
+    close(gateway)
+    shutil.rmtree(gateway.state)
+    shutil.rmtree(gateway.runtime)
+    (gateway.root / "old").rename(gateway.state)
+    recorder = gateway.start(SET)
+    work(gateway, 1, start=9)
+    old, new = recorder.view().offers()
+    assert (old.epoch, list(old.offered)) == (first, [(0, 10)])
+    assert (list(new.offered), new.predecessor, new.predecessor_next_seq) == ([(0, 10)], first, None)
+    assert recorder.stats().losses == {}
 
 
 def test_a_cloned_card_begins_its_own_epoch_and_claims_no_loss(gateway: Gateway, tmp_path: Path) -> None:
@@ -170,6 +190,23 @@ def test_numbers_used_twice_move_to_a_new_epoch(gateway: Gateway) -> None:
     gateway.kill()
     recorder = gateway.start(SET)
     assert values(waiting(recorder.view())) == values_of(expected + ticks(SET, 5, start=45))
+
+
+def test_numbers_over_the_cloud_s_move_too_and_leave_no_number_open(gateway: Gateway) -> None:
+    """A message has told the cloud of them: without a word they would be pending in its ledger for ever."""
+    gateway.start(SET)
+    work(gateway, 1)
+    close(gateway)
+    recorder = gateway.start(SET)
+    first = recorder.epoch
+    work(gateway, 3, start=1)
+    view = recorder.view()
+    view.begin_epoch(RangeSet([(0, 15)]))
+    old, new = view.offers()
+    assert (old.next_seq, list(old.offered), list(new.offered)) == (40, [(0, 10)], [(0, 30)])
+    (stone,) = view.tombstones(10)
+    assert (stone.key, stone.count) == ((first, 15, 40, LossReason.HOLE), 0)
+    assert not any(recorder.stats().losses.values())
 
 
 def test_a_hole_becomes_a_tombstone(gateway: Gateway) -> None:

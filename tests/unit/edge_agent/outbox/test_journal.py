@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_agent.errors import JournalFull, StateUnusable
-from edge_agent.outbox.journal import HEAD_BYTES, Journal
+from edge_agent.outbox.journal import COMMITTED_AT, HEAD_BYTES, LOST_AT, Journal
 from edge_agent.outbox.record import MAGIC, Layout
 from tests.unit.edge_agent.outbox.parts import series_set, ticks
 from wire.clock import Anchor
@@ -186,6 +186,17 @@ def test_a_file_that_is_no_ring_is_made_anew(path: Path, damage: bytes) -> None:
     journal = ring(path)
     journal.append(LAYOUT, ticks(SET, 1)[0], ANCHOR)
     assert held(journal) == ticks(SET, 1)
+
+
+@pytest.mark.parametrize("at", [COMMITTED_AT, LOST_AT])
+def test_a_ring_whose_head_counts_the_impossible_is_made_anew(path: Path, at: int) -> None:
+    """No such number may reach the database: its integers end at 2^63, and no start would get past the error."""
+    ring(path).close()
+    data = bytearray(path.read_bytes())
+    data[at : at + 8] = b"\xff" * 8
+    path.write_bytes(data)
+    assert Journal.head(path) is None
+    assert ring(path).lost == (0, 0, 0)
 
 
 def test_another_size_waits_until_the_ring_is_empty(path: Path) -> None:
