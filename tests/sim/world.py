@@ -1,0 +1,60 @@
+"""One time for all, and machines whose clocks are wrong."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from itertools import count
+
+from wire.clock import NS_PER_S, SyncState
+
+WALL_START_NS = 1_780_000_000 * NS_PER_S
+
+
+class World:
+    """A queue of events under virtual time, in seconds. Ties go in the order of their making: a seed replays."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = count()
+
+    def at(self, when: float, event: Callable[[], None]) -> None:
+        heapq.heappush(self._events, (max(when, self.now), next(self._order), event))
+
+    def after(self, seconds: float, event: Callable[[], None]) -> None:
+        self.at(self.now + seconds, event)
+
+    def run(self, until: float, *, done: Callable[[], bool] = lambda: False) -> None:
+        """Let time pass, as far as `until` or until `done` (asked once per virtual second)."""
+        asked = self.now
+        while self._events and self._events[0][0] <= until:
+            self.now, _, event = heapq.heappop(self._events)
+            event()
+            if self.now - asked >= 1.0:
+                if done():
+                    return
+                asked = self.now
+        self.now = max(self.now, until)
+
+
+class MachineClock:
+    """A `Clock`. `wall_error_s` is how wrong the wall clock is; it steps when somebody changes it."""
+
+    def __init__(self, world: World, wall_error_s: float = 0.0) -> None:
+        self._world = world
+        self._booted = world.now - 10.0
+        self.wall_error_s = wall_error_s
+        self.synchronised = wall_error_s == 0.0
+
+    def wall_ns(self) -> int:
+        return WALL_START_NS + round((self._world.now + self.wall_error_s) * NS_PER_S)
+
+    def boottime_ns(self) -> int:
+        return round((self._world.now - self._booted) * NS_PER_S)
+
+    def sync_state(self) -> SyncState:
+        return SyncState(self.synchronised, 500)
+
+    def sleep(self, seconds: float) -> None:
+        """Nobody waits in this world: events do."""
