@@ -29,6 +29,7 @@ HEAVY = {
     "grpc": ("edge_agent/sync/grpc_transport.py", "cloud_sync/grpc_api/", "wire/v1/"),
     "sqlite_utils": ("edge_agent/outbox/",),
     "sqlalchemy": ("cloud_sync/catalog/",),
+    "psycopg": (),  # SQLAlchemy loads it
     "pcodec": ("wire/",),
     "google": ("wire/v1/", "wire/messages.py"),
     "cryptography": ("cloud_sync/auth/",),

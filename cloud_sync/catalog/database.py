@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,7 +14,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from cloud_sync.catalog.database_clock import SQLITE_FUNCTION
 from cloud_sync.errors import CatalogDown, ConfigInvalid
+from cloud_sync.outage import Outage
 from wire.clock import NS_PER_US, Clock
 
 T = TypeVar("T")
@@ -22,34 +24,68 @@ T = TypeVar("T")
 BUSY_TIMEOUT_MS = 10_000
 SYNCHRONOUS_FULL = 2  # PRAGMA synchronous; sqlite.org/pragma.html
 
-PARAMETERS_MAX = 5_000  # in one IN list; SQLite allows 32,766 per statement, PostgreSQL 65,535
+_PREPARE_LOCK = 0x7469_6465_6761_7465  # an advisory lock's number: "tidegate"
+_MAY_CREATE = "SELECT current_schema(), coalesce(has_schema_privilege(current_schema(), 'CREATE'), false)"
 
-now_us: sa.Function[int] = sa.func.wall_us(type_=sa.BigInteger)  # the database's clock, inside statements
+PARAMETERS_MAX = 5_000  # in one IN list; SQLite allows 32,766 per statement, PostgreSQL 65,535
 
 
 class Database:
     """Transactions on one database. Calls may come from any thread; each takes a connection of its own."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, reader: Engine, turn: AbstractContextManager[Any], outage: Outage) -> None:
+        """`reader` begins transactions that see one state; `turn` is held by each that writes."""
         self._engine = engine
-        self._writer = threading.Lock()  # a turn taken here costs less than polling the database's own lock
+        self._reader = reader
+        self._turn = turn
+        self._outage = outage
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A transaction that sees one state of the database and changes nothing."""
-        with _mapped(), self._engine.begin() as connection:
+        with self._watched(), self._reader.begin() as connection:
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """A transaction that holds the write lock from its start. `CatalogDown` from its end: outcome unknown."""
+        """A transaction whose every statement sees what others have committed before it.
+
+        Rows that decide must be locked by it: whole gateways first, in order of id, so that no two can wait for each
+        other. On SQLite it holds the database's only write lock. `CatalogDown` from its end: outcome unknown.
+        """
         with (
-            self._writer,
-            _mapped(),
+            self._turn,
+            self._watched(),
             self._engine.connect().execution_options(tidegate_write=True) as connection,
             connection.begin(),
         ):
             yield connection
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        try:
+            with mapped():
+                yield
+        except CatalogDown as error:
+            self._outage.failed(error)
+            raise
+        self._outage.worked()
+
+    def prepare(self, connection: Connection) -> None:
+        """Let no other process look for tables or make them before this transaction ends."""
+        if self._engine.dialect.name == "postgresql":
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_PREPARE_LOCK)))
+
+    def require_creatable(self, connection: Connection) -> None:
+        """Raise ConfigInvalid when tables cannot be made."""
+        if self._engine.dialect.name == "postgresql":
+            schema, allowed = connection.exec_driver_sql(_MAY_CREATE).one()
+            if not allowed:
+                user = self._engine.url.username or "the user"
+                raise ConfigInvalid(
+                    f"{user} may not make tables in schema {schema or '(none)'}. "
+                    f"Try: GRANT CREATE, USAGE ON SCHEMA {schema or 'public'} TO {user}"
+                )
 
     def insert(self, table: sa.Table) -> Any:
         """INSERT that can say ON CONFLICT in the engine's dialect."""
@@ -71,7 +107,7 @@ def open_sqlite(path: Path, clock: Clock) -> Database:
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # BEGIN is ours, below
-        connection.create_function("wall_us", 0, lambda: clock.wall_ns() // NS_PER_US)
+        connection.create_function(SQLITE_FUNCTION, 0, lambda: clock.wall_ns() // NS_PER_US)
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "wal_autocheckpoint=2000"):
             connection.execute(f"PRAGMA {pragma}")
 
@@ -85,7 +121,8 @@ def open_sqlite(path: Path, clock: Clock) -> Database:
     except BaseException:
         engine.dispose()
         raise
-    return Database(engine)
+    turn = threading.Lock()  # a turn taken here costs less than polling the database's own lock
+    return Database(engine, engine, turn, Outage("catalog", clock))
 
 
 def portions(values: Sequence[T]) -> Iterator[Sequence[T]]:
@@ -103,7 +140,7 @@ def _check_sqlite(engine: Engine, path: Path) -> None:
                 for name in ("journal_mode", "synchronous", "page_count", "page_size")
             }
     except SQLAlchemyError as error:
-        raise ConfigInvalid(f"{path} cannot be opened as a database: {_cause(error)}. Try: {restore}") from error
+        raise ConfigInvalid(f"{path} cannot be opened as a database: {cause(error)}. Try: {restore}") from error
     size, claimed = _size(path), promises["page_count"] * promises["page_size"]
     if size < claimed and not journalled:
         raise ConfigInvalid(f"{path} is truncated: {size} of {claimed} bytes are there. Try: {restore}")
@@ -124,12 +161,14 @@ def _size(path: Path) -> int:
 
 
 @contextmanager
-def _mapped() -> Iterator[None]:
+def mapped() -> Iterator[None]:
+    """Errors of the database as `CatalogDown`."""
     try:
         yield
     except SQLAlchemyError as error:
-        raise CatalogDown(f"catalog: {_cause(error)}") from error
+        raise CatalogDown(f"catalog: {cause(error)}") from error
 
 
-def _cause(error: SQLAlchemyError) -> str:
-    return str(error.orig) if isinstance(error, DBAPIError) else str(error)
+def cause(error: SQLAlchemyError) -> str:
+    """What the database said, in one line."""
+    return " ".join(str(error.orig if isinstance(error, DBAPIError) else error).split())

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from cloud_sync.catalog.database import Database, now_us, portions
+from cloud_sync.catalog.database import Database, portions
+from cloud_sync.catalog.database_clock import now_us
 from cloud_sync.catalog.schema import boot_offset, epoch, gateway
 from wire.clock import Anchor
 
@@ -17,10 +18,12 @@ OFFSET_STEP_US_MIN = 1_000  # the finest stamp a poll group keeps is a milliseco
 
 EpochName = tuple[str, int]  # gateway, epoch
 
+_gateways = sa.select(gateway.c.id).where(gateway.c.id.in_(sa.bindparam("ids", expanding=True)))
+_locked_gateways = _gateways.order_by(gateway.c.id).with_for_update(key_share=True)
 _locked = (
     sa.select(epoch)
     .where(sa.tuple_(epoch.c.gateway, epoch.c.epoch).in_(sa.bindparam("names", expanding=True)))
-    .order_by(epoch.c.id)  # one order for all, so that two replicas cannot wait for each other
+    .order_by(epoch.c.id)
     .with_for_update()
 )
 _update = (
@@ -115,12 +118,33 @@ def epoch_row(row: sa.Row[tuple[object, ...]]) -> EpochRow:
     )
 
 
+def lock_gateways(database: Database, connection: Connection, ids: Collection[str]) -> None:
+    """Lock the rows of these gateways in order of id; those not seen before are made.
+
+    What belongs to a gateway (epochs, coverage, its use of series sets) is then this transaction's alone. Making comes
+    before locking, and both in one order for all, so that two replicas cannot wait for each other.
+    """
+    wanted = sorted(set(ids))
+    known = {id_ for part in portions(wanted) for id_ in connection.execute(_gateways, {"ids": part}).scalars()}
+    missing = [id_ for id_ in wanted if id_ not in known]
+    if missing:
+        insert = database.insert(gateway).values(
+            id=sa.bindparam("b_id"), first_seen_us=now_us, last_seen_us=now_us, machine=b""
+        )
+        connection.execute(insert.on_conflict_do_nothing(), [{"b_id": id_} for id_ in missing])
+    for part in portions(wanted):
+        connection.execute(_locked_gateways, {"ids": part}).all()
+
+
 def lock_epochs(database: Database, connection: Connection, names: Sequence[EpochName]) -> dict[EpochName, EpochRow]:
-    """Lock the rows of these epochs; those not seen before are made."""
+    """Lock the rows of these epochs and of their gateways; those not seen before are made."""
+    lock_gateways(database, connection, [name for name, _ in names])
     rows = _select(connection, names)
     missing = [name for name in names if name not in rows]
     if missing:
-        _make(database, connection, missing)
+        epochs = database.insert(epoch).values(gateway=sa.bindparam("b_gateway"), epoch=sa.bindparam("b_epoch"))
+        rest = [{"b_gateway": gateway_id, "b_epoch": number} for gateway_id, number in missing]
+        connection.execute(epochs.on_conflict_do_nothing(), rest)
         rows = _select(connection, names)
     return rows
 
@@ -131,20 +155,6 @@ def _select(connection: Connection, names: Sequence[EpochName]) -> dict[EpochNam
         for row in connection.execute(_locked, {"names": part}):
             rows[row.gateway, row.epoch] = epoch_row(row)
     return rows
-
-
-def _make(database: Database, connection: Connection, names: Collection[EpochName]) -> None:
-    make_gateways(database, connection, [name for name, _ in names])
-    epochs = database.insert(epoch).values(gateway=sa.bindparam("b_gateway"), epoch=sa.bindparam("b_epoch"))
-    connection.execute(epochs.on_conflict_do_nothing(), [{"b_gateway": g, "b_epoch": e} for g, e in names])
-
-
-def make_gateways(database: Database, connection: Connection, ids: Collection[str]) -> None:
-    """Rows for gateways that have none yet."""
-    insert = database.insert(gateway).values(
-        id=sa.bindparam("b_id"), first_seen_us=now_us, last_seen_us=now_us, machine=b""
-    )
-    connection.execute(insert.on_conflict_do_nothing(), [{"b_id": id_} for id_ in dict.fromkeys(ids)])
 
 
 def save_epochs(connection: Connection, rows: Collection[EpochRow]) -> None:

@@ -11,7 +11,8 @@ from sqlalchemy.engine import Connection
 from cloud_sync.catalog import coverage_rows, epoch_rows
 from cloud_sync.catalog.catalog import PackEntry, PackTicket
 from cloud_sync.catalog.coverage_rows import CoverageRows
-from cloud_sync.catalog.database import Database, now_us
+from cloud_sync.catalog.database import Database
+from cloud_sync.catalog.database_clock import now_us
 from cloud_sync.catalog.epoch_rows import EpochName, EpochRow
 from cloud_sync.catalog.schema import gateway, message, message_set, meta, pack
 from cloud_sync.catalog.series_rows import SeriesRows, Use
@@ -21,15 +22,19 @@ from wire.ranges import SEQ_MAX, Range
 from wire.sync.outcomes import AlreadyStored, CatalogOutcome, Overlaps, Stored, UnknownSeries
 
 _seen = gateway.update().where(gateway.c.id.in_(sa.bindparam("ids", expanding=True))).values(last_seen_us=now_us)
-_new_pack = pack.insert().from_select(
-    ["id", "key", "size", "messages", "committed_us"],
-    sa.select(
-        sa.bindparam("b_id", type_=sa.BigInteger),
-        sa.bindparam("b_key", type_=sa.Text),
-        sa.bindparam("b_size", type_=sa.BigInteger),
-        sa.bindparam("b_messages", type_=sa.Integer),
-        now_us,
-    ).where(now_us < sa.bindparam("b_deadline_us", type_=sa.BigInteger)),
+_new_pack = (
+    pack.insert()
+    .from_select(
+        ["id", "key", "size", "messages", "committed_us"],
+        sa.select(
+            sa.bindparam("b_id", type_=sa.BigInteger),
+            sa.bindparam("b_key", type_=sa.Text),
+            sa.bindparam("b_size", type_=sa.BigInteger),
+            sa.bindparam("b_messages", type_=sa.Integer),
+            now_us,
+        ).where(now_us < sa.bindparam("b_deadline_us", type_=sa.BigInteger)),
+    )
+    .returning(pack.c.id)
 )
 _take_ids = (
     meta.update()
@@ -57,7 +62,6 @@ def commit_pack(
         defined = series.defined(connection, {block.set_id for entry in entries for block in entry.header.blocks})
         work = _load(database, connection, entries)
         outcomes = [_decide(connection, work, entry, defined) for entry in entries]
-        _insert_messages(connection, ticket, work)
         growth = coverage_rows.save(connection, work.coverage)
         for row in work.epochs.values():
             row.fragments += growth.get(row.id, 0)
@@ -66,6 +70,7 @@ def commit_pack(
         if entries:
             connection.execute(_seen, {"ids": list({entry.gateway for entry in entries})})
         uses = series.use(connection, _uses(work))
+        _insert_messages(connection, ticket, work)  # last: from here on other commits wait for this one
     series.remember(uses)
     return outcomes
 
@@ -77,7 +82,7 @@ def _uses(work: _Work) -> set[Use]:
 def _insert_pack(connection: Connection, ticket: PackTicket, size: int, messages: int) -> None:
     """The pack's row, unless the deadline has passed by the database's own clock."""
     values = {"b_id": ticket.pack_id, "b_key": ticket.key, "b_size": size, "b_messages": messages}
-    if connection.execute(_new_pack, {**values, "b_deadline_us": ticket.deadline_us}).rowcount != 1:
+    if connection.execute(_new_pack, {**values, "b_deadline_us": ticket.deadline_us}).one_or_none() is None:
         raise PackExpired(f"pack {ticket.key} came after its deadline; nothing of it was stored")
 
 

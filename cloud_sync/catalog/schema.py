@@ -1,4 +1,4 @@
-"""The catalog's tables, for SQLite now and PostgreSQL later. Integers are signed 64-bit; times are microseconds.
+"""The catalog's tables, for SQLite and PostgreSQL alike. Integers are signed 64-bit; times are microseconds.
 
 A `Seq` range is half-open. What is dated by the gateway's boot clock says `boot`; all other times are the database's.
 """
@@ -34,8 +34,8 @@ _ROW_ID = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts up only 
 meta = Table(
     "meta",
     metadata,
-    Column("id", Integer, primary_key=True),
-    Column("schema_version", Integer, nullable=False),
+    Column("id", _ROW_ID, primary_key=True, autoincrement=False),
+    Column("schema_version", BigInteger, nullable=False),
     Column("generation", BigInteger, nullable=False),
     Column("pack_id_next", BigInteger, nullable=False),
     Column("message_id_next", BigInteger, nullable=False),
@@ -64,7 +64,7 @@ epoch = Table(
     Column("predecessor", BigInteger, nullable=False, server_default="0"),
     Column("fragments", BigInteger, nullable=False, server_default="0"),  # rows in coverage
     Column("span_max_us", BigInteger, nullable=False, server_default="0"),  # longest message
-    Column("offset_version", Integer, nullable=False, server_default="0"),  # 0: no anchor yet
+    Column("offset_version", BigInteger, nullable=False, server_default="0"),  # 0: no anchor yet
     Column("offset_us", BigInteger, nullable=False, server_default="0"),
     Column("anchor_boot_us", BigInteger, nullable=False, server_default="0"),
     Column("synchronised", Boolean, nullable=False, server_default="0"),
@@ -76,7 +76,7 @@ boot_offset = Table(
     "boot_offset",
     metadata,
     Column("epoch_id", BigInteger, ForeignKey("epoch.id"), nullable=False),
-    Column("version", Integer, nullable=False),
+    Column("version", BigInteger, nullable=False),
     Column("offset_us", BigInteger, nullable=False),
     Column("anchor_boot_us", BigInteger, nullable=False),
     Column("synchronised", Boolean, nullable=False),
@@ -92,7 +92,7 @@ coverage = Table(
     Column("epoch_id", BigInteger, ForeignKey("epoch.id"), nullable=False),
     Column("first", BigInteger, nullable=False),
     Column("end", BigInteger, nullable=False),
-    Column("state", Integer, nullable=False),
+    Column("state", BigInteger, nullable=False),
     PrimaryKeyConstraint("epoch_id", "first"),
     sqlite_with_rowid=False,
 )
@@ -103,7 +103,7 @@ pack = Table(
     Column("id", _ROW_ID, primary_key=True, autoincrement=False),
     Column("key", Text, nullable=False, unique=True),
     Column("size", BigInteger, nullable=False),
-    Column("messages", Integer, nullable=False),
+    Column("messages", BigInteger, nullable=False),
     Column("committed_us", BigInteger, nullable=False),
 )
 
@@ -114,11 +114,11 @@ message = Table(
     Column("epoch_id", BigInteger, ForeignKey("epoch.id"), nullable=False),
     Column("pack_id", BigInteger, ForeignKey("pack.id"), nullable=False),
     Column("offset", BigInteger, nullable=False),
-    Column("length", Integer, nullable=False),
+    Column("length", BigInteger, nullable=False),
     Column("first", BigInteger, nullable=False),  # Seq
-    Column("cells", Integer, nullable=False),
-    Column("priority", Integer, nullable=False),
-    Column("kind", Integer, nullable=False),
+    Column("cells", BigInteger, nullable=False),
+    Column("priority", BigInteger, nullable=False),
+    Column("kind", BigInteger, nullable=False),
     Column("boot_min_us", BigInteger, nullable=False),
     Column("boot_max_us", BigInteger, nullable=False),
 )
@@ -157,7 +157,7 @@ tombstone = Table(
     Column("epoch_id", BigInteger, ForeignKey("epoch.id"), nullable=False),
     Column("first", BigInteger, nullable=False),
     Column("end", BigInteger, nullable=False),
-    Column("reason", Integer, nullable=False),
+    Column("reason", BigInteger, nullable=False),
     Column("count", BigInteger, nullable=False),
     Column("span_first_us", BigInteger, nullable=False),  # boot
     Column("span_last_us", BigInteger, nullable=False),  # boot

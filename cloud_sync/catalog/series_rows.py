@@ -41,8 +41,9 @@ class SeriesRows:
 
     def define(self, connection: Connection, sets: Sequence[SeriesSet]) -> None:
         """Insert definitions; those that are there stay."""
-        known = self.defined(connection, [s.id for s in sets])
-        rows = [{"id": s.id, "definition": definition_text(s)} for s in sets if s.id not in known]
+        ordered = sorted(sets, key=lambda s: s.id)  # in one order for all, so that two cannot wait for each other
+        known = self.defined(connection, [s.id for s in ordered])
+        rows = [{"id": s.id, "definition": definition_text(s)} for s in ordered if s.id not in known]
         if rows:
             connection.execute(self._database.insert(series_set).on_conflict_do_nothing(), rows)
 

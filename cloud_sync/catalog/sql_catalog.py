@@ -13,9 +13,11 @@ from sqlalchemy.engine import Connection
 
 from cloud_sync.catalog import coverage_rows, epoch_rows, pack_commit
 from cloud_sync.catalog.catalog import EpochLedger, GatewayRow, MessageRow, PackEntry, PackTicket
-from cloud_sync.catalog.database import Database, now_us, open_sqlite
+from cloud_sync.catalog.database import Database, open_sqlite
+from cloud_sync.catalog.database_clock import now_us
 from cloud_sync.catalog.ledger import ledger
 from cloud_sync.catalog.message_index import messages
+from cloud_sync.catalog.postgresql import open_postgresql
 from cloud_sync.catalog.schema import SCHEMA_VERSION, gateway, meta, metadata, pack
 from cloud_sync.catalog.series_rows import SeriesRows
 from cloud_sync.catalog.tombstone_rows import record_tombstones
@@ -48,21 +50,37 @@ _gateway = _gateways.where(gateway.c.id == sa.bindparam("id"))
 class SqlCatalog:
     """See `Catalog`. Any thread may call; writes wait for each other in the database."""
 
-    def __init__(self, database: Database) -> None:
-        """Creates the tables in an empty database. Raises ConfigInvalid when another version made them."""
+    def __init__(self, database: Database, create: bool = True) -> None:
+        """Creates the tables in an empty database if told so.
+
+        Raises ConfigInvalid when it is empty all the same, or when another version made them.
+        """
         self._database = database
         self._series = SeriesRows(database)
         self._tickets = threading.Lock()
         self._pack_ids: list[int] = []
         with database.write() as connection:
-            self._generation = _prepare(connection)
+            database.prepare(connection)
+            self._generation = _prepare(database, connection, create)
 
     @classmethod
     def open(cls, path: Path, clock: Clock) -> SqlCatalog:
         """A catalog in one SQLite file, created when missing. Raises ConfigInvalid when the file is unusable."""
-        database = open_sqlite(path, clock)
+        return cls._on(open_sqlite(path, clock), create=True)
+
+    @classmethod
+    def open_postgresql(cls, url: str, clock: Clock, create: bool = False) -> SqlCatalog:
+        """A catalog in a PostgreSQL database, where `create` makes the tables of an empty one.
+
+        Raises ConfigInvalid when the database refuses, may lose commits or holds something else, CatalogDown when it
+        cannot be reached.
+        """
+        return cls._on(open_postgresql(url, clock), create)
+
+    @classmethod
+    def _on(cls, database: Database, create: bool) -> SqlCatalog:
         try:
-            return cls(database)
+            return cls(database, create)
         except BaseException:
             database.close()
             raise
@@ -117,7 +135,7 @@ class SqlCatalog:
         if not sets:
             return
         with self._database.write() as connection:
-            epoch_rows.make_gateways(self._database, connection, [gateway])
+            epoch_rows.lock_gateways(self._database, connection, [gateway])
             self._series.define(connection, sets)
             uses = self._series.use(connection, ((gateway, s.id) for s in sets))
         self._series.remember(uses)
@@ -172,8 +190,8 @@ class SqlCatalog:
     def _note_gateway(self, connection: Connection, gateway_id: str, hello: Hello) -> None:
         told: dict[str, Any] = {
             "last_seen_us": now_us,
-            "agent_version": hello.agent_version,
-            "config_version": hello.config_version,
+            "agent_version": _text(hello.agent_version),
+            "config_version": _text(hello.config_version),
             "machine": hello.machine,
         }
         insert = self._database.insert(gateway).values(id=gateway_id, first_seen_us=now_us, **told)
@@ -195,10 +213,18 @@ class SqlCatalog:
         return [rows[gateway_id, offer.epoch].id for offer in hello.epochs]
 
 
-def _prepare(connection: Connection) -> int:
+def _text(claimed: str) -> str:
+    """What a gateway says, as a database can keep it: PostgreSQL has no NUL in text."""
+    return claimed.replace("\0", "\ufffd")
+
+
+def _prepare(database: Database, connection: Connection, create: bool) -> int:
     """Create the tables where there are none, check their version, return the generation."""
     found = sa.inspect(connection).get_table_names()
     if not found:
+        if not create:
+            raise ConfigInvalid("the database holds no catalog yet. Try: cloud-sync init with the same --catalog")
+        database.require_creatable(connection)
         metadata.create_all(connection)
         row = {"id": 1, "schema_version": SCHEMA_VERSION, "generation": _new_generation()}
         connection.execute(meta.insert().values(**row, pack_id_next=1, message_id_next=1, created_us=now_us))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -27,8 +28,19 @@ TRUSTED = Anchor(10 * S, T0_US + 10 * S, True, 500)
 class DialClock:
     """A clock that a test turns."""
 
+    turned: Callable[[int], object] = staticmethod(lambda now_us: None)  # tells a server
+
     def __init__(self) -> None:
-        self.now_us = T0_US
+        self._now_us = T0_US
+
+    @property
+    def now_us(self) -> int:
+        return self._now_us
+
+    @now_us.setter
+    def now_us(self, now_us: int) -> None:
+        self._now_us = now_us
+        self.turned(now_us)
 
     def wall_ns(self) -> int:
         return self.now_us * 1000
@@ -43,9 +55,29 @@ class DialClock:
         self.now_us += int(seconds * S)
 
 
-CATALOGS: dict[str, Callable[[Path, DialClock], Catalog]] = {
-    "sqlite": lambda folder, clock: SqlCatalog.open(folder / "catalog.sqlite", clock)
-}
+Open = Callable[[], Catalog]
+
+
+def sqlite(request: pytest.FixtureRequest, folder: Path, clock: DialClock) -> Open:
+    return lambda: SqlCatalog.open(folder / "catalog.sqlite", clock)
+
+
+def postgresql(request: pytest.FixtureRequest, folder: Path, clock: DialClock) -> Open:
+    """A schema of its own, in which `clock_timestamp` is the test's dial instead of the server's clock."""
+    server = request.getfixturevalue("postgresql_server")
+    schema, dial = f"t{secrets.token_hex(6)}", server.folder / f"dial-{secrets.token_hex(6)}"
+    server.execute(
+        f"CREATE SCHEMA {schema}",
+        f"""CREATE FUNCTION {schema}.clock_timestamp() RETURNS timestamptz LANGUAGE sql VOLATILE AS $$
+            SELECT timestamptz 'epoch' + pg_read_file('{dial}')::bigint * interval '1 microsecond' $$""",
+    )
+    clock.turned = lambda now_us: dial.write_text(str(now_us))
+    clock.turned(clock.now_us)
+    url = server.url(options=f"-csearch_path%3D{schema},pg_catalog")
+    return lambda: SqlCatalog.open_postgresql(url, clock, create=True)
+
+
+CATALOGS = {"sqlite": sqlite, "postgresql": postgresql}
 
 
 @pytest.fixture
@@ -54,13 +86,14 @@ def clock() -> DialClock:
 
 
 @pytest.fixture(params=CATALOGS)
-def reopen(request: pytest.FixtureRequest, tmp_path: Path, clock: DialClock) -> Iterator[Callable[[], Catalog]]:
+def reopen(request: pytest.FixtureRequest, tmp_path: Path, clock: DialClock) -> Iterator[Open]:
     opened: list[Catalog] = []
+    open_ = CATALOGS[request.param](request, tmp_path, clock)
 
     def make() -> Catalog:
         for old in opened:
             old.close()
-        opened[:] = [CATALOGS[request.param](tmp_path, clock)]
+        opened[:] = [open_()]
         return opened[0]
 
     yield make
@@ -69,7 +102,7 @@ def reopen(request: pytest.FixtureRequest, tmp_path: Path, clock: DialClock) -> 
 
 
 @pytest.fixture
-def catalog(reopen: Callable[[], Catalog]) -> Catalog:
+def catalog(reopen: Open) -> Catalog:
     return reopen()
 
 
@@ -121,7 +154,7 @@ def test_an_empty_catalog(catalog: Catalog) -> None:
     assert catalog.generation() > 0
 
 
-def test_generation_stays_with_the_catalog(reopen: Callable[[], Catalog]) -> None:
+def test_generation_stays_with_the_catalog(reopen: Open) -> None:
     first = reopen().generation()
     assert reopen().generation() == first
 
@@ -148,14 +181,14 @@ def test_hello_answers_in_its_own_order_and_asks_for_unknown_sets(ready: Catalog
     assert answer.need_series == (1,)
 
 
-def test_series_sets_come_back_as_they_were(catalog: Catalog, reopen: Callable[[], Catalog]) -> None:
+def test_series_sets_come_back_as_they_were(catalog: Catalog, reopen: Open) -> None:
     catalog.put_series_sets("gw-a", SETS)
     catalog.put_series_sets("gw-a", SETS[:1])
     assert sorted(s.id for s in catalog.series_sets("gw-a")) == sorted(s.id for s in SETS)
     assert set(reopen().series_sets("gw-a")) == set(SETS)
 
 
-def test_a_set_that_hello_or_a_message_names_is_the_gateways_too(ready: Catalog, reopen: Callable[[], Catalog]) -> None:
+def test_a_set_that_hello_or_a_message_names_is_the_gateways_too(ready: Catalog, reopen: Open) -> None:
     ready.hello("gw-c", hello(sets=(SETS[0].id,)))
     commit(ready, entry((0, 5), gateway="gw-d", sets=SETS[1:]))
     assert ready.series_sets("gw-c") == [SETS[0]]
@@ -179,7 +212,7 @@ def test_a_new_message_is_stored_and_a_second_time_only_acknowledged(ready: Cata
     assert len(ready.messages("gw-a", [SETS[0].id], 0, 2**62)) == 1
 
 
-def test_what_is_stored_survives_the_process(ready: Catalog, reopen: Callable[[], Catalog]) -> None:
+def test_what_is_stored_survives_the_process(ready: Catalog, reopen: Open) -> None:
     commit(ready, entry((0, 10), (20, 30)))
     assert stored(reopen()) == [(0, 10), (20, 30)]
 
@@ -233,7 +266,7 @@ def test_many_fragments_in_any_order(ready: Catalog) -> None:
 # -- packs ----------------------------------------------------------------------------------------------------------
 
 
-def test_tickets_never_repeat(ready: Catalog, reopen: Callable[[], Catalog]) -> None:
+def test_tickets_never_repeat(ready: Catalog, reopen: Open) -> None:
     tickets = [ready.open_pack() for _ in range(600)]
     tickets += [(reopened := reopen()).open_pack(), reopened.open_pack()]
     assert len({t.pack_id for t in tickets}) == len({t.key for t in tickets}) == 602
