@@ -46,12 +46,15 @@ class Address:
     port: int
 
     @classmethod
-    def parse(cls, text: str) -> Address:
-        """Read `HOST:PORT` or `[IPV6]:PORT`. Raises ConfigInvalid."""
+    def parse(cls, text: str, option: str) -> Address:
+        """Read `HOST:PORT` or `[IPV6]:PORT`, given as `option`. Raises ConfigInvalid."""
         host, colon, port = text.rpartition(":")
         host = host.removeprefix("[").removesuffix("]")
         if not colon or not host or not port.isdigit() or int(port) > 65_535:
-            raise ConfigInvalid(f"{text!r} is not HOST:PORT with a port of 0 to 65535. Try: 127.0.0.1:8080")
+            raise ConfigInvalid(
+                f"{option} {text!r} is not HOST:PORT with a port of 0 to 65535. "
+                f"Try: {option} 127.0.0.1:0 for any free port"
+            )
         return cls(host, int(port))
 
     def __str__(self) -> str:

@@ -34,7 +34,7 @@ def _one_line_errors() -> Iterator[None]:
         sys.exit(EXIT_CONFIG if isinstance(error, ConfigInvalid) else 1)
 
 
-@click.group()
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Tidegate's cloud service: takes readings from gateways, keeps them, shows them."""
 
@@ -78,14 +78,16 @@ def init(data: Path, hosts: tuple[str, ...]) -> None:
 )
 def serve(data: Path, grpc: str, http: str, log_level: str) -> None:
     """Run the service. Prints one line on stdout when ready; port 0 takes any free port."""
+    from cloud_sync.log import log_to_stderr
+
+    log_to_stderr(log_level)  # before gRPC is imported
+
     from cloud_sync.app import Address, Options
     from cloud_sync.app import serve as run
     from cloud_sync.data_folder import DataFolder
-    from cloud_sync.log import log_to_stderr
 
-    log_to_stderr(log_level)
     with _one_line_errors():
-        run(Options(DataFolder(data), Address.parse(grpc), Address.parse(http)))
+        run(Options(DataFolder(data), Address.parse(grpc, "--grpc"), Address.parse(http, "--http")))
 
 
 @main.group()

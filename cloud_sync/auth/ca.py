@@ -128,8 +128,10 @@ def read_certificate(path: Path) -> CertificateFacts:
     """The first certificate in a PEM file. Raises ConfigInvalid when there is none."""
     try:
         certificate = x509.load_pem_x509_certificate(path.read_bytes())
-    except (ValueError, OSError) as error:
-        raise ConfigInvalid(f"{path} holds no PEM certificate: {error}") from error
+    except OSError as error:
+        raise ConfigInvalid(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise ConfigInvalid(f"{path} holds no PEM certificate. Try: cert.pem, as `cert issue` made it") from error
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
