@@ -156,7 +156,9 @@ def ask(runtime_dir: Path, request: Mapping[str, object]) -> Any:
         except PermissionError as error:
             raise RequestRefused(f"{path}: not allowed. Try: sudo edge-agent …, or join the socket's group") from error
         except OSError as error:
-            raise NotRunning(f"no agent answers at {path} ({error}). Start one: edge-agent run") from error
+            raise NotRunning(
+                f"no agent answers at {path}: {error.strerror or error}. Start one: edge-agent run"
+            ) from error
     try:
         answer = json.loads(line)
         ok, body = bool(answer["ok"]), answer.get("result", answer.get("error"))

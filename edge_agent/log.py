@@ -46,7 +46,9 @@ def in_journal() -> bool:
 
 
 def set_up(level: str) -> None:
-    """Log the project's events from `level` on, others' warnings; to stderr."""
+    """Log the project's events from `level` on, others' warnings; to stderr. Call it before gRPC is imported."""
+    # gRPC's core would write lines of its own, in its own form; what they tell is in our errors.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(LineFormatter(in_journal()))
     root = logging.getLogger()

@@ -25,10 +25,23 @@ def check(file: Path) -> int:
         print(f"{file}: {count} problem{'s' if count > 1 else ''}", file=sys.stderr)
         return exits.CONFIG
     channels = sum(len(sensor.channels) for sensor in config.sensors)
-    print(f"{file}: good; {len(config.sensors)} sensors, {channels} channels, version {config.version}")
-    if config.cloud is None:
-        print("no [cloud]: readings are collected and kept, none is sent", file=sys.stderr)
+    print(f"{file}: good; sensors: {len(config.sensors)}, channels: {channels}, version {config.version}")
+    for note in notes(config):
+        print(f"note: {note}", file=sys.stderr)
     return exits.OK
+
+
+def notes(config: Config) -> list[str]:
+    """What is no mistake in the file, but keeps readings from being taken or sent here."""
+    found = [] if config.sensors else ["no [[sensor]]: nothing is read. See: edge-agent config init"]
+    if config.cloud is None:
+        return [*found, "no [cloud]: readings are collected and kept, none is sent"]
+    files = {"ca": config.cloud.ca, "cert": config.cloud.cert, "key": config.cloud.key}
+    return found + [
+        f"[cloud] {name} = {json.dumps(path)}: no such file on this machine; `cloud-sync cert issue` makes it"
+        for name, path in files.items()
+        if not Path(path).exists()
+    ]
 
 
 def init(target: Path | None) -> int:
@@ -40,7 +53,7 @@ def init(target: Path | None) -> int:
         with target.open("x", encoding="utf-8") as file:
             file.write(EXAMPLE)
     except OSError as error:
-        print(f"edge-agent: {target}: {error.strerror}; it was not written", file=sys.stderr)
+        print(f"edge-agent: {target}: {error.strerror}; it was not written. Try: another TARGET", file=sys.stderr)
         return exits.FAILED
     print(f"{target}: written. Next: edge-agent config check -c {target}", file=sys.stderr)
     return exits.OK
