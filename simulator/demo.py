@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import shutil
 import signal
 import sys
@@ -208,6 +209,9 @@ class Options:
 def run_demo(options: Options) -> int:
     """Run, show, write. Returns the exit code: 0 only if the counts hold, 130 after Ctrl-C before that."""
     kept = options.keep
+    if options.json_file is not None and not os.access(options.json_file.absolute().parent, os.W_OK):
+        print(f"edge-sim: --json {options.json_file}: its folder is missing or cannot be written", file=sys.stderr)
+        return 1
     folder = kept.resolve() if kept is not None else Path(tempfile.mkdtemp(prefix="tidegate-demo-"))
     try:
         if kept is not None:

@@ -13,6 +13,7 @@ from simulator.chips.ina219 import SimulatedIna219
 from simulator.chips.sht3x import SimulatedSht3x
 
 PART = re.compile(r"(?P<chip>[a-z0-9-]+)@(?P<address>0x[0-9a-fA-F]{2})")
+ADDRESSES = range(0x08, 0x78)  # UM10204 3.1.12: the others are reserved
 
 
 class SpecInvalid(ValueError):
@@ -64,7 +65,10 @@ def parse_parts(text: str) -> list[Part]:
             raise SpecInvalid(f"{item!r}: write CHIP@ADDRESS, as in bme280@0x76")
         if match["chip"] not in CHIPS:
             raise SpecInvalid(f"chip {match['chip']!r} is not simulated; there is: {', '.join(CHIPS)}")
-        parts.append(Part(int(number), match["chip"], int(match["address"], 16)))
+        address = int(match["address"], 16)
+        if address not in ADDRESSES:
+            raise SpecInvalid(f"{item!r}: an I2C address is {ADDRESSES[0]:#04x} to {ADDRESSES[-1]:#04x}")
+        parts.append(Part(int(number), match["chip"], address))
     return parts
 
 
@@ -72,7 +76,9 @@ def parse_fault(text: str) -> PlannedFault:
     """`1/0x76=nak@10-20`: from second 10 to 20; `@10-` for good. Raises SpecInvalid."""
     match = re.fullmatch(r"(\d+)/(0x[0-9a-fA-F]{2})=([a-z-]+)@(\d+\.?\d*)-(\d+\.?\d*)?", text)
     if match is None:
-        raise SpecInvalid(f"{text!r}: write BUS/ADDRESS=FAULT@START-END in seconds, as in 1/0x76=nak@10-20")
+        raise SpecInvalid(
+            f"{text!r}: write BUS/ADDRESS=FAULT@START-END in seconds, as in 1/0x76=nak@10-20 or 1/0x76=nak@0-"
+        )
     bus, address, fault, start, end = match.groups()
     return PlannedFault(int(bus), int(address, 16), parse_fault_name(fault), float(start), float(end) if end else None)
 

@@ -73,7 +73,7 @@ class Screen:
     def summary(self, result: Result, url: str) -> None:
         """The two counts, side by side."""
         count = result.count
-        table = Table(show_header=False, title="counted twice", title_justify="left", pad_edge=False, box=None)
+        table = Table(show_header=False, title="two independent counts", title_justify="left", pad_edge=False, box=None)
         table.add_column(justify="right")
         table.add_column()
         table.add_row(f"{count.taken}", "taken: distinct values that the sensors gave out and the journal holds")

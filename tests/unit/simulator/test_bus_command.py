@@ -215,7 +215,7 @@ def test_a_killed_bench_takes_its_program_along(running: tuple[Path, subprocess.
 
 
 @pytest.mark.parametrize(
-    "text", ["", "1", "x=bme280@0x76", "1=bme280", "1=bme281@0x76", "1=bme280@118", "1=bme280@0x76,"]
+    "text", ["", "1", "x=bme280@0x76", "1=bme280", "1=bme281@0x76", "1=bme280@118", "1=bme280@0x76,", "1=bme280@0x99"]
 )
 def test_descriptions_that_cannot_be_read(text: str) -> None:
     with pytest.raises(parts.SpecInvalid):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from simulator.demo import plans
+from simulator.demo import Options, plans, run_demo
 from simulator.lab.count import Count, Result
 from simulator.lab.gateway import LabGateway
 from simulator.screen import GatewayLine, Screen
@@ -56,3 +56,11 @@ def test_the_json_has_its_stable_keys() -> None:
         "wire_bytes_per_reading": 2.5,
         "seconds": 41.3,
     }
+
+
+def test_a_summary_that_could_not_be_written_is_said_before_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "none" / "out.json"
+    assert run_demo(Options(stay=False, json_file=target, seed=1, transport="unix", keep=None)) == 1
+    assert capsys.readouterr().err == f"edge-sim: --json {target}: its folder is missing or cannot be written\n"
