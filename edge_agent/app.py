@@ -1,6 +1,7 @@
 """Everything is wired here, once: sources → recorder → sync, the control socket and the watchdog round them.
 
-Threads: one per bus line, their guard, the writer. The main thread runs asyncio: sync, control socket, watchdog.
+Threads: one per bus line, their guard, one per MQTT broker, the writer. The main thread runs asyncio: sync, control
+socket, watchdog.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ import hashlib
 import logging
 import random
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_agent.config.model import CloudSection, Config
+from edge_agent.config.mqtt import is_mqtt
 from edge_agent.control import ControlServer, RequestRefused
 from edge_agent.health import ALIVE_S_MAX, Notifier, watchdog_period_s
 from edge_agent.outbox.options import OutboxOptions
@@ -29,6 +31,8 @@ from wire.clock import NS_PER_S, Clock, boot_id, machine_id
 from wire.sync.gateway import Identity, SyncOptions
 
 if TYPE_CHECKING:
+    from edge_agent.mqtt.brokers import Brokers
+    from edge_agent.sources.line import BusLine
     from edge_agent.sync.grpc_transport import SyncClient
 
 log = logging.getLogger(__name__)
@@ -51,16 +55,24 @@ class Agent:
         self._recorder = Recorder.open(
             config.state_dir, config.runtime_dir, clock, boot_id(), machine, outbox_options(config)
         )
-        lines = make_lines(config.sensors, config.buses, clock)
+        polled = [plan for plan in config.sensors if not is_mqtt(plan)]
+        lines = make_lines(polled, config.buses, clock)
         for line in lines:
             for group in line.groups:
                 self._recorder.register(group.set, group.priority)
         self._sources = Sources(lines, self._recorder.take, clock)
+        self._brokers = make_brokers(config, lines, self._recorder, clock)
         self._sync = make_sync(config, self._recorder, clock, machine)
         self._writer = Writer(self._recorder, self._committed, clock)
         self._recorder.wake = self._writer.poke
         self._view = StatusView(
-            config, self._sources, self._writer, recorder=self._recorder, sync=self._sync, clock=clock
+            config,
+            self._sources,
+            self._writer,
+            recorder=self._recorder,
+            sync=self._sync,
+            clock=clock,
+            brokers=self._brokers,
         )
         operations = {"status": lambda _: self._view.status(), "read": self._read}
         self._control = ControlServer(config.runtime_dir, operations)
@@ -88,7 +100,9 @@ class Agent:
                     services.append(tasks.create_task(self._sync.run(), name="sync"))
                 self._writer.start()
                 self._sources.start()
-                log.info("%s collects from %d sensors", self._config.agent.name, len(self._config.sensors))
+                if self._brokers is not None:
+                    self._brokers.start()
+                log.info("%s collects, sensors: %d", self._config.agent.name, len(self._config.sensors))
                 notifier.send("READY=1", f"STATUS={self._view.line()}")
                 services.append(tasks.create_task(self._watch(notifier), name="watchdog"))
                 await stop.wait()
@@ -113,7 +127,8 @@ class Agent:
         period_s = min(LOOK_S, watchdog_period_s() or LOOK_S)
         while True:
             await asyncio.sleep(period_s)
-            failure = self._sources.failure() or self._writer.failure
+            brokers = None if self._brokers is None else self._brokers.failure()
+            failure = self._sources.failure() or brokers or self._writer.failure
             if failure is not None:
                 raise failure
             self._view.look()
@@ -125,12 +140,17 @@ class Agent:
 
     async def _end_collecting(self) -> None:
         """The running cycles end, what they took is committed and, as far as the time goes, delivered."""
-        for name in await asyncio.to_thread(self._sources.stop, STOP_S_MAX):
+        for name in await asyncio.to_thread(self._stop_collecting):
             log.warning('"%s" did not end within %g s and is left behind', name, STOP_S_MAX)
         await asyncio.to_thread(self._writer.stop, STOP_S_MAX)
         cloud = self._config.cloud
         if self._sync is not None and cloud is not None and cloud.drain > 0:
             await self._drain(self._sync, cloud.drain)
+
+    def _stop_collecting(self) -> list[str]:
+        """The names of lines and brokers that did not end in time."""
+        left = self._sources.stop(STOP_S_MAX)
+        return left if self._brokers is None else left + self._brokers.stop(STOP_S_MAX)
 
     async def _drain(self, sync: SyncClient, limit_s: float) -> None:
         """Wait for the acknowledgement of what was committed; what the time does not allow waits for the next start."""
@@ -141,7 +161,7 @@ class Agent:
 
     def _close(self) -> None:
         """Let go of everything; after a failure as a killed process would, so that the next start looks closely."""
-        self._sources.stop(STOP_S_MAX)
+        self._stop_collecting()
         self._writer.stop(STOP_S_MAX)
         if self._writer.failure is None and not self._writer.is_running:
             self._recorder.close()
@@ -181,6 +201,20 @@ def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
+
+
+def make_brokers(config: Config, lines: Sequence[BusLine], recorder: Recorder, clock: Clock) -> Brokers | None:
+    """The brokers, where there is an [mqtt] table. Raises CredentialsRejected."""
+    if not config.brokers:
+        return None
+    from edge_agent.mqtt.brokers import Brokers
+
+    sensors = [sensor for line in lines for sensor in line.sensors]
+    brokers = Brokers(config, sensors, recorder.take, recorder.has_room, clock)
+    for link in brokers.links:
+        for inlet in link.inlets:
+            recorder.register(inlet.set, inlet.priority)
+    return brokers
 
 
 def make_sync(config: Config, recorder: Recorder, clock: Clock, machine: str) -> SyncClient | None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 from edge_agent.config.model import Config
 from edge_agent.health import ALIVE_S_MAX
@@ -20,6 +20,10 @@ from wire.clock import NS_PER_S, NS_PER_US, Clock
 from wire.reading import CellState, Quality
 from wire.series import ValueType
 from wire.sync.status import SyncStatus
+
+if TYPE_CHECKING:
+    from edge_agent.mqtt.brokers import Brokers
+    from edge_agent.mqtt.link import Link
 
 SCHEMA_VERSION = 1
 US_PER_S = 1_000_000
@@ -99,11 +103,26 @@ def line_document(line: BusLine, in_quarantine: bool) -> dict[str, Any]:
     }
 
 
+def broker_document(link: Link) -> dict[str, Any]:
+    """One broker. `state`: ok or down; `redelivered` of its `messages` may stand in the journal twice."""
+    publisher = link.publisher
+    return {
+        "name": link.name,
+        "state": "ok" if link.is_connected else "down",
+        "error": link.error,
+        "messages": link.messages,
+        "redelivered": link.redelivered,
+        "skipped": link.skipped,
+        "losses": link.losses,
+        "alarms_dropped": 0 if publisher is None else publisher.alarms_dropped,
+    }
+
+
 class RateMeter:
     """Cells taken per second by channel, over the last few looks."""
 
-    def __init__(self, lines: list[BusLine], clock: Clock) -> None:
-        self._flows = [flow for line in lines for sensor in line.sensors for flow in sensor.flows]
+    def __init__(self, sensors: Sequence[Sensor], clock: Clock) -> None:
+        self._flows = [flow for sensor in sensors for flow in sensor.flows]
         self._clock = clock
         self._looks: deque[tuple[int, list[int]]] = deque(maxlen=RATE_SAMPLES)
         self.look()
@@ -119,9 +138,12 @@ class RateMeter:
         return {flow.definition.name: (flow.values - count) / elapsed_s for flow, count in zip(self._flows, then)}
 
 
-def sensor_reasons(sensors: list[dict[str, Any]], lines: list[dict[str, Any]]) -> list[str]:
+def sensor_reasons(
+    sensors: list[dict[str, Any]], lines: list[dict[str, Any]], brokers: list[dict[str, Any]]
+) -> list[str]:
     """Why the collecting side is not well, in words."""
     reasons = [f"bus {line['name']}: {line['state']}" for line in lines if line["state"] != "ok"]
+    reasons += [f"broker {broker['name']}: {broker['error']}" for broker in brokers if broker["state"] != "ok"]
     for sensor in sensors:
         if sensor["state"] == "lost":
             reasons.append(f"sensor {sensor['id']}: {sensor['error']}")
@@ -219,6 +241,7 @@ class StatusView:
         recorder: HasStats,
         sync: HasStatus | None,
         clock: Clock,
+        brokers: Brokers | None = None,
     ) -> None:
         self._config = config
         self._sources = sources
@@ -227,7 +250,12 @@ class StatusView:
         self._sync = sync
         self._clock = clock
         self._started_ns = clock.boottime_ns()
-        self._meter = RateMeter(sources.lines, clock)
+        self._links = [] if brokers is None else brokers.links
+        self._everyone = [sensor for line in sources.lines for sensor in line.sensors]
+        self._everyone += [] if brokers is None else brokers.sensors
+        order = {plan.id: at for at, plan in enumerate(config.sensors)}
+        self._everyone.sort(key=lambda each: order[each.name])
+        self._meter = RateMeter(self._everyone, clock)
 
     def look(self) -> None:
         """Call now and then: rates are measured between looks."""
@@ -237,21 +265,20 @@ class StatusView:
         """Every sensor with its channels' latest."""
         now_us = self._clock.boottime_ns() // NS_PER_US
         rates = self._meter.rates()
-        order = {plan.id: at for at, plan in enumerate(self._config.sensors)}
-        found = [sensor for line in self._sources.lines for sensor in line.sensors]
-        return [sensor_document(sensor, now_us, rates) for sensor in sorted(found, key=lambda each: order[each.name])]
+        return [sensor_document(sensor, now_us, rates) for sensor in self._everyone]
 
     def status(self) -> dict[str, Any]:
         """The whole document."""
         now_ns = self._clock.boottime_ns()
         quarantined = self._sources.quarantined()
         lines = [line_document(line, line.name in quarantined) for line in self._sources.lines]
+        brokers = [broker_document(link) for link in self._links]
         sensors = self.sensors()
         stats = self._recorder.stats()
         status = None if self._sync is None else self._sync.status
         sync = sync_document(status, now_ns / NS_PER_S)
         clock = self._clock.sync_state()
-        reasons = self._own_reasons(now_ns, stats, status) + sensor_reasons(sensors, lines)
+        reasons = self._own_reasons(now_ns, stats, status) + sensor_reasons(sensors, lines, brokers)
         uptime_s = (now_ns - self._started_ns) / NS_PER_S
         return {
             "schema_version": SCHEMA_VERSION,
@@ -260,6 +287,7 @@ class StatusView:
             "agent": agent_document(self._config, VERSION, os.getpid(), uptime_s),
             "clock": {"synchronised": clock.synchronised, "uncertainty_us": clock.uncertainty_us},
             "lines": lines,
+            "brokers": brokers,
             "sensors": sensors,
             "buffer": buffer_document(stats),
             "sync": sync,
@@ -270,7 +298,7 @@ class StatusView:
         """One line for systemd."""
         stats = self._recorder.stats()
         link = "" if self._sync is None else "connected, " if self._sync.status.connected else "not connected, "
-        lost = sum(bool(sensor.error) and not sensor.ended for line in self._sources.lines for sensor in line.sensors)
+        lost = sum(bool(sensor.error) and not sensor.ended for sensor in self._everyone)
         trouble = f", {lost} sensors lost" if lost else ""
         return f"{link}{len(self._config.sensors)} sensors, {stats.cells} readings buffered{trouble}"
 

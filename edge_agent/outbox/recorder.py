@@ -33,6 +33,7 @@ from wire.series import SeriesSet
 
 log = logging.getLogger(__name__)
 
+FILL_MAX = 0.9  # of the ring, above which sources that can wait do
 RATE_WEIGHT = 0.2  # of the newest interval in the rate of readings
 
 
@@ -134,6 +135,10 @@ class Recorder:
             log.warning("the journal has room again")
         if self.wake is not None and self._schedule.early(self._journal.fill):
             self.wake()
+
+    def has_room(self) -> bool:
+        """Whether `take` will hold a tick for sure: for sources that can wait. For any thread."""
+        return self._journal.fill < FILL_MAX
 
     def alarm(self) -> None:
         """Commit what is open at once (at most once per alarm interval), as atoms of the alarm class.
