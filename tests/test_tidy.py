@@ -26,9 +26,14 @@ MAY_IMPORT = {
 # One importer per heavy library; the exceptions stand here and nowhere else.
 HEAVY = {
     "smbus2": ("hardware/buses.py",),
+    "serial": ("hardware/serial_bus.py",),
+    "pymodbus": ("hardware/serial_bus.py",),
+    "pynmeagps": ("hardware/drivers/nmea_gps.py",),
     "grpc": ("edge_agent/sync/grpc_transport.py", "cloud_sync/grpc_api/", "wire/v1/"),
     "sqlite_utils": ("edge_agent/outbox/",),
     "sqlalchemy": ("cloud_sync/catalog/",),
+    "minio": ("cloud_sync/storage/minio_store.py",),
+    "urllib3": ("cloud_sync/storage/minio_store.py",),
     "psycopg": (),  # SQLAlchemy loads it
     "pcodec": ("wire/",),
     "google": ("wire/v1/", "wire/messages.py"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,18 +10,35 @@ import pytest
 
 from cloud_sync.errors import ObjectMissing
 from cloud_sync.storage.local_store import LocalStore
+from cloud_sync.storage.minio_store import MinioStore
 from cloud_sync.storage.object_store import ObjectStore
 
-STORES: dict[str, Callable[[Path], ObjectStore]] = {"local": LocalStore}
+Open = Callable[[], ObjectStore]
+
+
+def local(request: pytest.FixtureRequest, folder: Path) -> Open:
+    return lambda: LocalStore(folder / "store")
+
+
+def s3(request: pytest.FixtureRequest, folder: Path) -> Open:
+    """A prefix of its own in one bucket."""
+    server = request.getfixturevalue("s3_server")
+    for name, value in server.credentials.items():
+        request.getfixturevalue("monkeypatch").setenv(name, value)
+    url = server.url(f"suite/{secrets.token_hex(6)}")
+    return lambda: MinioStore.open(url)
+
+
+STORES = {"local": local, "s3": s3}
 
 
 @pytest.fixture(params=STORES)
-def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], ObjectStore]:
-    return lambda: STORES[request.param](tmp_path / "store")
+def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
+    return STORES[request.param](request, tmp_path)
 
 
 @pytest.fixture
-def store(reopen: Callable[[], ObjectStore]) -> ObjectStore:
+def store(reopen: Open) -> ObjectStore:
     return reopen()
 
 
@@ -30,7 +48,7 @@ def test_what_was_put_is_got(store: ObjectStore) -> None:
     assert store.get("packs/2026/a.tgp") == data
 
 
-def test_it_is_there_for_the_next_process(reopen: Callable[[], ObjectStore]) -> None:
+def test_it_is_there_for_the_next_process(reopen: Open) -> None:
     reopen().put("a/b", b"kept")
     assert reopen().get("a/b") == b"kept"
 
