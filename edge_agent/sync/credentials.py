@@ -22,7 +22,10 @@ class Credentials:
     key: Path
 
     def read(self) -> tuple[bytes, bytes, bytes]:
-        """CA, certificate and key, as they are now (renewal replaces the files). Raises CredentialsRejected."""
+        """CA, certificate and key, as they are now (renewal replaces the files).
+
+        Raises CredentialsRejected when one cannot be read or is no such thing: gRPC 1.85 dies on an empty key.
+        """
         found = []
         for path in (self.ca, self.cert, self.key):
             try:
@@ -31,41 +34,51 @@ class Credentials:
                 raise CredentialsRejected(
                     f"{path}: {error.strerror}. Try: cloud-sync cert issue, and copy its files here"
                 ) from error
+        self._context()
         return found[0], found[1], found[2]
+
+    def _context(self) -> ssl.SSLContext:
+        try:
+            context = ssl.create_default_context(cafile=str(self.ca))
+        except (ssl.SSLError, OSError) as error:
+            raise CredentialsRejected(f"{self.ca} holds no CA certificate: {error}") from error
+        try:
+            context.load_cert_chain(str(self.cert), str(self.key), password="")
+        except (ssl.SSLError, OSError, ValueError) as error:
+            raise CredentialsRejected(
+                f"{self.cert} and {self.key} are no certificate and its key: {error}. "
+                f"Try: cloud-sync cert show {self.cert}"
+            ) from error
+        return context
 
     def refusal(self, host: str, port: int, server_name: str) -> str | None:
         """Why TLS with these files fails at host:port; None when it does not, or when nobody answers there.
 
         gRPC tells of a failed handshake only as an unavailable peer; one handshake of our own finds the reason.
-        A server of TLS 1.3 refuses a client's certificate after the handshake, so one read is tried as well.
+        With TLS 1.3 a server refuses a client's certificate after the handshake, by closing.
         """
-        try:
-            context = ssl.create_default_context(cafile=str(self.ca))
-            context.load_cert_chain(str(self.cert), str(self.key))
-        except (ssl.SSLError, OSError) as error:
-            return f"{self.cert} and {self.key} do not load: {error}. Try: cloud-sync cert show {self.cert}"
+        context = self._context()
         context.set_alpn_protocols(["h2"])
         try:
-            with (
-                socket.create_connection((host, port), PROBE_S_MAX) as plain,
-                context.wrap_socket(plain, server_hostname=server_name or host) as secure,
-            ):
-                secure.settimeout(1.0)
-                secure.recv(1)
-        except ssl.SSLCertVerificationError as error:
-            return (
-                f"the cloud's certificate is refused: {error.verify_message}. "
-                f"Is {self.ca} the CA of {host}, and is [cloud] server_name right?"
-            )
-        except ssl.SSLError as error:
-            if error.reason and "ALERT" in error.reason:
-                return (
-                    f"the cloud refuses {self.cert}: {error.reason.lower().replace('_', ' ')}; {self.own_doubt()}. "
-                    "Try: cloud-sync cert issue"
-                )
+            plain = socket.create_connection((host, port), PROBE_S_MAX)
         except OSError:
             return None
-        return None
+        with plain:
+            try:
+                with context.wrap_socket(plain, server_hostname=server_name or host) as secure:
+                    answer = secure.recv(1)  # a server that takes us speaks first (RFC 9113, 3.4)
+            except ssl.SSLCertVerificationError as error:
+                return (
+                    f"the cloud's certificate is refused: {error.verify_message}. "
+                    f"Is {self.ca} the CA of {host}, and is [cloud] server_name right?"
+                )
+            except TimeoutError:
+                return None
+            except OSError:
+                answer = b""
+        if answer:
+            return None
+        return f"the cloud refuses {self.cert}; {self.own_doubt()}. Try: cloud-sync cert issue"
 
     def own_doubt(self) -> str:
         """What a server that trusts the CA finds wrong with the certificate; its end date when it finds nothing.

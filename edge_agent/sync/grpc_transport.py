@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
 from collections.abc import Coroutine
 from typing import Any
 
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its C core writes to stderr what the log says once and better
 import grpc
 import grpc.aio
 
-from edge_agent.errors import CredentialsRejected, LinkDown
+from edge_agent.errors import AgentError, CredentialsRejected, LinkDown
 from edge_agent.sync.credentials import Credentials
 from wire.clock import NS_PER_S, Clock
 from wire.errors import ProtocolViolation
@@ -25,6 +27,7 @@ log = logging.getLogger(__name__)
 
 CONNECT_S_MAX = 20.0
 REJECTED_S_MIN = 30.0  # refused credentials do not heal by themselves: no need to try often
+PROBE_S_MIN = 30.0  # between two handshakes of our own while nobody answers
 _OPTIONS = (
     ("grpc.http2.bdp_probe", 0),  # its pings cost the data plan
     ("grpc.max_receive_message_length", FRAME_BYTES_MAX),
@@ -62,7 +65,8 @@ class SyncClient:
         self._clock = clock
         self._out: asyncio.Queue[GatewayFrame] = asyncio.Queue()
         self._changed = asyncio.Event()
-        self._failure = ""  # as last logged; empty while connected
+        self._told: type[AgentError] | None = None  # what was logged since the last connection
+        self._probed_at = -PROBE_S_MIN
 
     @property
     def status(self) -> SyncStatus:
@@ -87,13 +91,11 @@ class SyncClient:
             wait_s = 0.0
             try:
                 await self._stream()
-                error = "the cloud ended the stream"
-            except CredentialsRejected as rejected:
-                error, wait_s = str(rejected), REJECTED_S_MIN
-            except (LinkDown, ProtocolViolation) as lost:
-                error = str(lost)
-            self._machine.disconnected(self._now(), error)
-            self._tell_loss(self._machine.status.last_error or error)
+            except CredentialsRejected as error:
+                self._lose(error, CredentialsRejected)
+                wait_s = REJECTED_S_MIN
+            except (LinkDown, ProtocolViolation) as error:
+                self._lose(error, LinkDown)
             reconnect_at = self._machine.reconnect_at or 0.0
             await asyncio.sleep(max(reconnect_at - self._now(), wait_s, 0.0))
 
@@ -105,17 +107,17 @@ class SyncClient:
             self._out.put_nowait(frame)
         self._changed.set()
 
-    def _tell_loss(self, error: str) -> None:
-        if error != self._failure:
-            log.warning("sync: not connected to %s: %s. Readings are kept and sent later", self._address, error)
-        self._failure = error
+    def _lose(self, error: Exception, kind: type[AgentError]) -> None:
+        """Tell a loss once, and once more when it turns out to be of another kind."""
+        self._machine.disconnected(self._now(), str(error))
+        if self._told not in (kind, CredentialsRejected):
+            reason = self._machine.status.last_error
+            log.warning("sync: not connected to %s: %s. Readings are kept and sent later", self._address, reason)
+            self._told = kind
 
-    def _tell_recovery(self) -> None:
-        if self._failure:
-            log.info("sync: connected to %s again", self._address)
-        else:
-            log.info("sync: connected to %s", self._address)
-        self._failure = ""
+    def _recover(self) -> None:
+        log.info("sync: connected to %s%s", self._address, "" if self._told is None else " again")
+        self._told = None
 
     async def _stream(self) -> None:
         """One connection from start to end. Raises LinkDown, CredentialsRejected, ProtocolViolation."""
@@ -157,7 +159,7 @@ class SyncClient:
             connected = self._machine.status.connected
             self._put(self._machine.received(frames.decode(bytes(data)), self._now()))
             if not connected and self._machine.status.connected:
-                self._tell_recovery()
+                self._recover()
 
     async def _write(self, call: grpc.aio.StreamStreamCall[bytes, bytes], frames: GatewayFrames) -> None:
         while True:
@@ -180,8 +182,9 @@ class SyncClient:
         detail = error.details() or ""
         if error.code() in _IDENTITY_CODES:
             raise CredentialsRejected(f"the cloud says {error.code().name}: {detail}") from error
-        host, _, port = self._address.rpartition(":")
-        if error.code() is grpc.StatusCode.UNAVAILABLE and not self._failure:
+        if error.code() is grpc.StatusCode.UNAVAILABLE and self._now() - self._probed_at >= PROBE_S_MIN:
+            self._probed_at = self._now()
+            host, _, port = self._address.rpartition(":")
             reason = await asyncio.to_thread(self._credentials.refusal, host.strip("[]"), int(port), self._server_name)
             if reason is not None:
                 raise CredentialsRejected(reason) from error
