@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 NEVER = -(1 << 62)  # microseconds; a stamp that is none: stamps from before a reboot may be negative
+AlarmKey = tuple[int, int, int]  # id, phase, stamp_us
 
 
 class Phase(IntEnum):
@@ -15,6 +16,14 @@ class Phase(IntEnum):
     RAISED = 1
     GREW = 2  # the same alarm, a larger score
     CLEARED = 3
+
+
+class Severity(IntEnum):
+    """How much an alarm matters to people, as the configuration says."""
+
+    INFO = 1
+    WARNING = 2
+    CRITICAL = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +48,12 @@ class Alarm:
     low: float | None
     high: float | None
     unit: str
+    severity: Severity = Severity.WARNING
+
+    @property
+    def key(self) -> AlarmKey:
+        """What makes this change one: sent twice, it is stored once."""
+        return self.id, int(self.phase), self.stamp_us
 
     @property
     def cause(self) -> str:

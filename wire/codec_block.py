@@ -11,7 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wire import codec_pco, rice
-from wire.codec_number import Column, Step, decode_steps, encode_steps, find_decimals, find_steps, from_row, to_rows
+from wire.codec_number import (
+    Column,
+    Group,
+    Step,
+    decode_steps,
+    encode_steps,
+    find_decimals,
+    find_steps,
+    from_row,
+    gather,
+    to_rows,
+)
 from wire.codec_plane import PLANE_NONE, PLANE_ROWS, decode_plane, encode_plane, encode_runs
 from wire.codec_rows import constant_rows, decode_rows, encode_rows
 from wire.codec_stamp import PERIOD_MAX, from_line, to_line
@@ -30,7 +41,7 @@ STEP_BYTES = 3  # what an entry in the list of steps costs, about
 # pco is tried where it has won on real columns: from so many readings on, and bits that Rice needs for each.
 PCO_READINGS_MIN = 32  # a pco chunk's own head is 13 bytes or more
 PCO_READINGS_ALWAYS = 300
-PCO_BITS_MIN = {ValueType.INT: 14, ValueType.FLOAT32: 26, ValueType.FLOAT64: 8}  # below PCO_READINGS_ALWAYS
+PCO_BITS_MIN = {ValueType.INT: 16, ValueType.FLOAT32: 64, ValueType.FLOAT64: 8}  # below PCO_READINGS_ALWAYS
 PCO_BITS_MIN_STEPS = 26  # for columns that have a step: their bits already hold what pco would find
 
 VALUE_TYPES = {dtype: value_type for value_type, dtype in DTYPES.items()}
@@ -47,14 +58,15 @@ def encode_block(block: Block, *, pco: bool) -> bytes:
     scores_codec, scores = _encode_scores(block.scores, present)
     lengths = _lengths(width, count, present, in_rows=scores_codec == PLANE_ROWS)
 
+    groups = gather(columns, types, None if present is None else lengths[1 : 1 + count], width)
     rows = np.zeros((len(lengths), width), np.int64)
     period, rows[0] = to_line(block.stamps)
-    to_rows(columns, rows[1 : 1 + count])
+    to_rows(groups, rows[1 : 1 + count])
     if scores_codec == PLANE_ROWS and block.scores is not None:
         _put_scores(block.scores, present, rows[1 + count :])
-    counts = [place for place, value_type in enumerate(types) if value_type is ValueType.INT]
+    counts = [place for group in groups if group.value_type is ValueType.INT for place in group.places]
     steps = find_steps(rows[1 : 1 + count], counts, None if present is None else lengths[1 : 1 + count])
-    found = _plan(rows, None if present is None else lengths, columns, steps)
+    found = _plan(rows, None if present is None else lengths, groups, steps)
     chunks = _pco_chunks(found, columns, types, steps) if pco and width >= PCO_READINGS_MIN else {}
     steps = {place: step for place, step in steps.items() if place + 1 not in chunks}
 
@@ -106,21 +118,19 @@ def _decode_column(row: I64, chunk: bytes | None, value_type: ValueType, step: S
     return codec_pco.decompress(chunk, len(row), DTYPES[value_type])
 
 
-def _plan(rows: I64, lengths: I64 | None, columns: list[Column], steps: dict[int, Step]) -> rice.Plan:
+def _plan(rows: I64, lengths: I64 | None, groups: list[Group], steps: dict[int, Step]) -> rice.Plan:
     """Plan all rows; float columns also as decimals, whichever is less. Adds the decimals' steps."""
-    decimals = []
-    if any(column.dtype != np.int64 for column in columns):
-        decimals = find_decimals(columns, rows.shape[1])
+    decimals = find_decimals(groups)
     if not decimals:
         return rice.plan(rows, lengths)
     places = np.array([place + 1 for place, _, _ in decimals])
     tried = rice.plan(
-        np.concatenate((rows, np.stack([integers for _, _, integers in decimals]))),
+        np.concatenate((rows, [integers for _, _, integers in decimals])),
         None if lengths is None else np.concatenate((lengths, lengths[places])),
     )
     order = np.arange(len(rows))
     better = tried.bits[len(rows) :] + 8 * STEP_BYTES < tried.bits[places]
-    for at in np.flatnonzero(better).tolist():
+    for at in better.nonzero()[0].tolist():
         place, step, _ = decimals[at]
         order[place + 1] = len(rows) + at
         steps[place] = step
@@ -131,18 +141,17 @@ def _pco_chunks(
     found: rice.Plan, columns: list[Column], types: list[ValueType], steps: dict[int, Step]
 ) -> dict[int, bytes]:
     """pco chunks by row, for columns where they are smaller."""
-    readings = np.array([len(column) for column in columns])
-    bits = found.bits[1 : 1 + len(columns)]
-    least = [PCO_BITS_MIN[value_type] for value_type in types]
-    for place in steps:
-        least[place] = PCO_BITS_MIN_STEPS
-    worth = bits >= readings * np.array(least)
-    worth |= readings >= PCO_READINGS_ALWAYS
-    worth &= (readings >= PCO_READINGS_MIN) & ~constant_rows(found)[1 : 1 + len(columns)]
+    bits = found.bits[1 : 1 + len(columns)].tolist()
+    constant = constant_rows(found)[1 : 1 + len(columns)].tolist()
     chunks: dict[int, bytes] = {}
-    if worth.any() and codec_pco.available():
-        for place in np.flatnonzero(worth).tolist():
-            chunk = codec_pco.compress(columns[place])
+    for place, column in enumerate(columns):
+        readings = len(column)
+        if readings < PCO_READINGS_ALWAYS:
+            least = PCO_BITS_MIN_STEPS if place in steps else PCO_BITS_MIN[types[place]]
+            if readings < PCO_READINGS_MIN or bits[place] < readings * least:
+                continue
+        if not constant[place] and codec_pco.available():
+            chunk = codec_pco.compress(column)
             if 8 * (len(chunk) + 2) < bits[place]:
                 chunks[place + 1] = chunk
     return chunks

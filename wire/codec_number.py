@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +14,10 @@ from wire.varint import I64, Reader, varint
 
 DECIMALS_MAX = 9
 # Below, every integer is a float of that kind. Above, a decimal is finer than the floats are, and saves nothing.
-EXACT_MAX = {np.dtype(np.float32): float(1 << 24), np.dtype(np.float64): float(1 << 53)}
+FLOAT32_EXACT_MAX, FLOAT64_EXACT_MAX = float(1 << 24), float(1 << 53)
+FLOAT32_ROUNDING = 2.0**-24  # a float32 is no further than this share of it from what it was rounded from
 PROBES = 6  # values of a column that are tried before all of it is
-TRIES = 3  # numbers of decimals, from what the probes need
+TRIES = 2  # numbers of decimals, from what the probes need
 STEP_BITS_MIN = 40  # what a step must save, about, to pay for its entry
 STEP_READINGS_MIN = 8
 
@@ -32,16 +34,36 @@ class Step:
     base: int = 0
 
 
-def to_rows(columns: list[Column], rows: I64) -> None:
-    """Write each column into the start of its row: counts, or float bits in an order that follows the numbers."""
-    width = rows.shape[1]
-    if all(len(column) == width for column in columns):
-        for dtype in {column.dtype for column in columns}:
-            places = [place for place, column in enumerate(columns) if column.dtype == dtype]
-            rows[places] = _to_int(np.stack([columns[place] for place in places]))
-        return
-    for row, column in zip(rows, columns):
-        row[: len(column)] = _to_int(column)
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The columns of one value type as one matrix; those with fewer numbers end in zeros."""
+
+    value_type: ValueType
+    places: list[int]
+    numbers: NDArray[Any]
+
+
+def gather(columns: list[Column], types: list[ValueType], lengths: I64 | None, width: int) -> list[Group]:
+    """Columns by value type. lengths: of each column, where they are not all `width`."""
+    groups = []
+    for value_type in ValueType:
+        places = [place for place, other in enumerate(types) if other is value_type]
+        if not places:
+            continue
+        joined = np.concatenate(columns if len(places) == len(types) else [columns[place] for place in places])
+        if lengths is None:
+            numbers = joined.reshape(len(places), width)
+        else:
+            numbers = np.zeros((len(places), width), joined.dtype)
+            numbers[np.arange(width) < lengths[places, None]] = joined
+        groups.append(Group(value_type, places, numbers))
+    return groups
+
+
+def to_rows(groups: list[Group], rows: I64) -> None:
+    """Write each column into its row: counts, or float bits in an order that follows the numbers."""
+    for group in groups:
+        rows[group.places] = _to_int(group.numbers)
 
 
 def _to_int(numbers: Column) -> I64:
@@ -85,7 +107,7 @@ def find_steps(rows: I64, counts: list[int], lengths: I64 | None) -> dict[int, S
     if lengths is not None:
         away[np.arange(width) >= lengths[places, None]] = 0
     steps = np.gcd.reduce(away, axis=1)
-    moves = np.count_nonzero(away[:, 1:] != away[:, :-1], axis=1)
+    moves = (away[:, 1:] != away[:, :-1]).sum(axis=1)
     saved = moves * np.log2(np.maximum(steps, 1)).astype(np.int64)
     worth = np.flatnonzero((steps > 1) & (saved >= STEP_BITS_MIN))
     if not len(worth):
@@ -100,44 +122,45 @@ def find_steps(rows: I64, counts: list[int], lengths: I64 | None) -> dict[int, S
     }
 
 
-def find_decimals(columns: list[Column], width: int) -> list[tuple[int, Step, I64]]:
+def find_decimals(groups: list[Group]) -> list[tuple[int, Step, I64]]:
     """For each float column that holds decimals of up to nine places: its place, its step, its integers."""
-    found = []
-    for dtype in (np.dtype(np.float32), np.dtype(np.float64)):
-        places = [place for place, column in enumerate(columns) if column.dtype == dtype and len(column)]
-        if places:
-            numbers = np.zeros((len(places), width), dtype)
-            for row, place in zip(numbers, places):
-                row[: len(columns[place])] = columns[place]
-            with np.errstate(all="ignore"):  # NaN, infinities and the very large are no decimals, and say so below
-                found += [(places[at], step, integers) for at, step, integers in _decimals(numbers)]
-    return found
+    floats = [group for group in groups if group.value_type is not ValueType.INT and group.numbers.size]
+    if not floats:
+        return []
+    narrow = np.repeat([group.value_type is ValueType.FLOAT32 for group in floats], [len(g.places) for g in floats])
+    places = [place for group in floats for place in group.places]
+    with np.errstate(all="ignore"):  # NaN, infinities and the very large are no decimals, and say so below
+        numbers = np.concatenate([group.numbers for group in floats], dtype=np.float64)
+        return [(places[at], step, integers) for at, step, integers in _decimals(numbers, narrow)]
 
 
-def _decimals(numbers: NDArray[np.generic]) -> list[tuple[int, Step, I64]]:
-    """By row: the fewest places d for which every number is rint(number * 10^d) / 10^d, bit by bit, if any."""
-    dtype = numbers.dtype
-    wide = numbers.astype(np.float64)
-    probes = wide[:, :: max(1, numbers.shape[1] // PROBES), None]
-    scaled = np.rint(probes * _POWERS)
-    fits = ((scaled / _POWERS).astype(dtype) == probes).all(axis=1) & (np.abs(scaled) < EXACT_MAX[dtype]).all(axis=1)
-    bits = numbers.view(np.int32 if dtype == np.float32 else np.int64)
-    places = fits.argmax(axis=1)
-    rows = np.flatnonzero(fits.any(axis=1))
+def _decimals(numbers: NDArray[np.float64], narrow: NDArray[np.bool_]) -> list[tuple[int, Step, I64]]:
+    """By row: the fewest places d for which every number is rint(number * 10^d) / 10^d, bit by bit, if any.
+
+    narrow: rows that were float32.
+    """
+    probes = numbers[:, :: max(1, numbers.shape[1] // PROBES), None]
+    away = np.abs(np.rint(probes * _POWERS) / _POWERS - probes)
+    near = np.abs(probes) * np.where(narrow, FLOAT32_ROUNDING, 0.0)[:, None, None]
+    fits = (away <= near).all(axis=1)
+    tops = np.abs(numbers).max(axis=1, keepdims=True)  # NaN where there is one, and then over any limit
+    fits &= tops * _POWERS < np.where(narrow, FLOAT32_EXACT_MAX, FLOAT64_EXACT_MAX)[:, None]
+    rows = np.arange(len(numbers))
     found = []
     for _ in range(TRIES):
+        rows = rows[fits[rows].any(axis=1)]
         if not len(rows):
             break
-        powers = _POWERS[places[rows], None]
-        whole = np.rint(wide[rows] * powers) + 0.0  # -0.0 is no integer: it becomes 0.0, and differs below
-        back = (whole / powers).astype(dtype).view(bits.dtype)
-        exact = (back == bits[rows]).all(axis=1)
-        kept = np.flatnonzero(exact & (np.abs(whole) < EXACT_MAX[dtype]).all(axis=1))
-        integers = whole[kept].astype(np.int64)
-        found += [(int(row), Step(int(places[row])), numbers) for row, numbers in zip(rows[kept], integers)]
+        decimals = fits[rows].argmax(axis=1)
+        chosen, powers = numbers[rows], _POWERS[decimals, None]
+        whole = np.rint(chosen * powers) + 0.0  # -0.0 is no integer: it becomes 0.0, and differs below
+        back = whole / powers
+        back = np.where(narrow[rows, None], back.astype(np.float32), back)
+        exact = (back.view(np.int64) == chosen.view(np.int64)).all(axis=1)
+        integers = whole[exact].astype(np.int64)
+        found += [(row, Step(d), y) for row, d, y in zip(rows[exact].tolist(), decimals[exact].tolist(), integers)]
+        fits[rows, decimals] = False
         rows = rows[~exact]
-        places[rows] += 1
-        rows = rows[places[rows] <= DECIMALS_MAX]
     return found
 
 

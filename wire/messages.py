@@ -7,10 +7,12 @@ against a bound that the peer cannot choose. gRPC carries the bytes as they are 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from google.protobuf.message import DecodeError
 
+from wire.alarm import Alarm, AlarmKey, Phase, Severity
 from wire.errors import ProtocolViolation
 from wire.ranges import SEQ_MAX, RangeSet
 from wire.reading import LossReason, Tombstone
@@ -19,6 +21,7 @@ from wire.series import SERIES_PER_SET_MAX, SeriesDef, SeriesSet, StampUnit, Val
 from wire.sync.frames import (
     PROTOCOL_VERSION,
     Ack,
+    AlarmsFrame,
     CloudFrame,
     EpochCoverage,
     EpochOffer,
@@ -38,6 +41,8 @@ SYNC_METHOD = "/tidegate.wire.v1.SyncService/Sync"  # protos/wire/v1/sync.proto
 FRAME_BYTES_MAX = 4 * 1024 * 1024  # a set of 4096 series is the largest frame, about 1.5 MB
 EPOCHS_MAX = 65_536  # one per boot: 179 years of daily boots
 TOMBSTONES_PER_FRAME_MAX = 1024
+ALARMS_PER_FRAME_MAX = 1024
+ALARM_ID_MAX = (1 << 63) - 1
 SETS_MAX = 4096  # ids named in one frame
 MODELS_MAX = 256
 MACHINE_BYTES_MAX = 32
@@ -120,6 +125,29 @@ class _Epochs:
         epoch = self.id(found.epoch_index)
         return Tombstone(epoch, found.first, found.end, reason, found.count, found.span_first_us, found.span_last_us)
 
+    def alarm_pb(self, epoch: int, alarm: Alarm) -> pb.Alarm:
+        return pb.Alarm(
+            epoch_index=self.place(epoch),
+            id=alarm.id,
+            series=alarm.series,
+            rule=alarm.rule,
+            phase=int(alarm.phase),
+            onset_us=alarm.onset_us,
+            stamp_us=alarm.stamp_us,
+            score=alarm.score,
+            threshold=alarm.threshold,
+            value=alarm.value,
+            expected=alarm.expected,
+            low=alarm.low,
+            high=alarm.high,
+            unit=alarm.unit,
+            severity=int(alarm.severity),
+        )
+
+    def alarms(self, found: Sequence[pb.Alarm]) -> tuple[tuple[int, Alarm], ...]:
+        _check(len(found) <= ALARMS_PER_FRAME_MAX, f"{len(found)} alarms in one frame")
+        return tuple((self.id(alarm.epoch_index), _alarm(alarm)) for alarm in found)
+
 
 class GatewayFrames:
     """The gateway's end of one stream."""
@@ -144,6 +172,9 @@ class GatewayFrames:
             case TombstonesFrame():
                 records = [self._epochs.tombstone_pb(tombstone) for tombstone in frame.tombstones]
                 out = pb.GatewayFrame(tombstones=pb.Tombstones(tombstones=records))
+            case AlarmsFrame():
+                changes = [self._epochs.alarm_pb(epoch, alarm) for epoch, alarm in frame.alarms]
+                out = pb.GatewayFrame(alarms=pb.Alarms(alarms=changes))
             case SeriesSetsFrame():
                 out = pb.GatewayFrame(series_sets=pb.SeriesSets(sets=[_series_set_pb(s) for s in frame.sets]))
         return out.SerializeToString()
@@ -184,6 +215,7 @@ class GatewayFrames:
             tombstones=self._epochs.tombstones(found.tombstones),
             message_ids=tuple(found.message_ids),
             credit_bytes=found.credit_bytes,
+            alarms=_alarm_keys(found.alarms),
         )
 
 
@@ -228,6 +260,7 @@ class CloudFrames:
             tombstones=[self._epochs.tombstone_pb(tombstone) for tombstone in ack.tombstones],
             credit_bytes=ack.credit_bytes,
             message_ids=ack.message_ids,
+            alarms=[pb.AlarmKey(id=id_, phase=phase, stamp_us=stamp_us) for id_, phase, stamp_us in ack.alarms],
         )
 
     def decode(self, data: bytes) -> GatewayFrame:
@@ -243,6 +276,8 @@ class CloudFrames:
                 return self._message(frame.message)
             case "tombstones":
                 return TombstonesFrame(self._epochs.tombstones(frame.tombstones.tombstones))
+            case "alarms":
+                return AlarmsFrame(self._epochs.alarms(frame.alarms.alarms))
             case "series_sets":
                 _check(len(frame.series_sets.sets) <= SETS_MAX, f"{len(frame.series_sets.sets)} series sets")
                 return SeriesSetsFrame(tuple(_series_set(found) for found in frame.series_sets.sets))
@@ -261,6 +296,44 @@ def _parse(frame: pb.GatewayFrame | pb.CloudFrame, data: bytes) -> None:
         frame.ParseFromString(data)
     except DecodeError as error:
         raise ProtocolViolation(f"a frame of {len(data)} bytes is not protobuf") from error
+
+
+_PHASES = frozenset(map(int, Phase))
+_SEVERITIES = frozenset(map(int, Severity))
+
+
+def _alarm(found: pb.Alarm) -> Alarm:
+    optional = {
+        name: getattr(found, name) if found.HasField(name) else None for name in ("value", "expected", "low", "high")
+    }
+    for name, number in {"score": found.score, "threshold": found.threshold, **optional}.items():
+        _check(number is None or math.isfinite(number), f"alarm {name} is {number}")
+    id_, phase, stamp_us = _alarm_key(found)
+    _check(found.severity in _SEVERITIES, f"alarm severity {found.severity} is unknown")
+    return Alarm(
+        id=id_,
+        series=_text(found.series, "alarm series"),
+        rule=_text(found.rule, "alarm rule"),
+        phase=Phase(phase),
+        onset_us=found.onset_us,
+        stamp_us=stamp_us,
+        score=found.score,
+        threshold=found.threshold,
+        **optional,
+        unit=_text(found.unit, "alarm unit"),
+        severity=Severity(found.severity),
+    )
+
+
+def _alarm_key(found: pb.Alarm | pb.AlarmKey) -> AlarmKey:
+    _check(0 < found.id <= ALARM_ID_MAX, f"alarm id {found.id} is not 1 to {ALARM_ID_MAX}")
+    _check(found.phase in _PHASES, f"alarm phase {found.phase} is unknown")
+    return found.id, found.phase, found.stamp_us
+
+
+def _alarm_keys(found: Sequence[pb.AlarmKey]) -> tuple[AlarmKey, ...]:
+    _check(len(found) <= ALARMS_PER_FRAME_MAX, f"{len(found)} alarms in one ack")
+    return tuple(_alarm_key(key) for key in found)
 
 
 def _hello_pb(hello: Hello) -> pb.Hello:

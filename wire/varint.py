@@ -9,6 +9,8 @@ from wire.errors import SegmentCorrupt
 
 U64_MAX = (1 << 64) - 1
 VARINT_BYTES_MAX = 10  # ceil(64 / 7)
+_PLACES = np.arange(VARINT_BYTES_MAX)
+_SHIFTS = (7 * _PLACES).astype(np.uint64)
 _LENGTH_STEPS = np.array([1 << (7 * i) for i in range(1, VARINT_BYTES_MAX)], np.uint64)
 
 U64 = NDArray[np.uint64]
@@ -62,10 +64,13 @@ def varints(values: U64) -> bytes:
     if not len(values):
         return b""
     lengths = varint_lengths(values)
-    places = np.arange(int(lengths.max()))
-    septets = (values[:, None] >> (7 * places).astype(np.uint64)).astype(np.uint8) | np.uint8(0x80)
+    longest = int(lengths.max())
+    if longest == 1:
+        return values.astype(np.uint8).tobytes()
+    septets = (values[:, None] >> _SHIFTS[:longest]).astype(np.uint8)
+    septets |= np.uint8(0x80)
     septets[np.arange(len(values)), lengths - 1] &= np.uint8(0x7F)
-    return septets[places < lengths[:, None]].tobytes()
+    return septets[_PLACES[:longest] < lengths[:, None]].tobytes()
 
 
 class Reader:

@@ -2,7 +2,8 @@
 
 The session holds what is per stream (was Hello said, what is on its way); all lasting state is the catalog's. The
 caller carries out the effects: `AskHello` first and alone; `StoreSeriesSets` before it hands in the next frame, because
-a message that follows may need them; `Ingest` and `StoreTombstones` may run side by side and end in any order.
+a message that follows may need them; `Ingest`, `StoreTombstones` and `StoreAlarms` may run side by side and end in any
+order.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from wire.alarm import Alarm
 from wire.errors import ProtocolViolation
 from wire.ranges import RangeSet
 from wire.reading import Tombstone
@@ -17,6 +19,7 @@ from wire.series import SeriesSet
 from wire.sync.frames import (
     MESSAGES_IN_FLIGHT_MAX,
     Ack,
+    AlarmsFrame,
     CloudFrame,
     GatewayFrame,
     Hello,
@@ -55,6 +58,13 @@ class StoreTombstones:
 
 
 @dataclass(frozen=True, slots=True)
+class StoreAlarms:
+    """Record them, each with its epoch; durable, call `recorded`."""
+
+    alarms: tuple[tuple[int, Alarm], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class StoreSeriesSets:
     """Make them known before the next frame is taken; nothing is answered."""
 
@@ -68,7 +78,7 @@ class Ingest:
     message: MessageFrame
 
 
-Effect = AskHello | StoreTombstones | StoreSeriesSets | Ingest
+Effect = AskHello | StoreTombstones | StoreAlarms | StoreSeriesSets | Ingest
 
 
 class _State(Enum):
@@ -104,6 +114,8 @@ class CloudSession:
                 return self._message(frame)
             case TombstonesFrame():
                 return StoreTombstones(frame.tombstones)
+            case AlarmsFrame():
+                return StoreAlarms(frame.alarms)
             case SeriesSetsFrame():
                 return StoreSeriesSets(frame.sets)
 
@@ -130,8 +142,10 @@ class CloudSession:
             answer.generation, answer.coverage, server_time_us, self.options.credit_bytes, answer.need_series
         )
 
-    def recorded(self, effect: StoreTombstones) -> Ack:
-        """The tombstones are durable."""
+    def recorded(self, effect: StoreTombstones | StoreAlarms) -> Ack:
+        """They are durable."""
+        if isinstance(effect, StoreAlarms):
+            return Ack(self._generation, alarms=tuple(alarm.key for _, alarm in effect.alarms))
         return Ack(self._generation, tombstones=effect.tombstones)
 
     def resolved(self, effect: Ingest, outcome: Outcome, atoms: RangeSet) -> CloudFrame:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from wire.alarm import Alarm, AlarmKey
 from wire.ranges import RangeSet
 from wire.reading import Tombstone
 from wire.series import SeriesSet
@@ -58,6 +59,13 @@ class TombstonesFrame:
 
 
 @dataclass(frozen=True, slots=True)
+class AlarmsFrame:
+    """Changes of alarms, each with the epoch that its stamps count in."""
+
+    alarms: tuple[tuple[int, Alarm], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class SeriesSetsFrame:
     """Definitions, on demand."""
 
@@ -85,13 +93,14 @@ class Welcome:
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """Durable now: Seq ranges by epoch, and tombstones by key."""
+    """Durable now: Seq ranges by epoch, tombstones and alarms by key."""
 
     generation: int
     stored: tuple[tuple[int, RangeSet], ...] = ()
     tombstones: tuple[Tombstone, ...] = ()
     message_ids: tuple[int, ...] = ()
     credit_bytes: int = 0
+    alarms: tuple[AlarmKey, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,5 +128,5 @@ class Refused:
     detail: str
 
 
-GatewayFrame = Hello | MessageFrame | TombstonesFrame | SeriesSetsFrame
+GatewayFrame = Hello | MessageFrame | TombstonesFrame | SeriesSetsFrame | AlarmsFrame
 CloudFrame = Welcome | Ack | Overlap | NeedSeries | Refused

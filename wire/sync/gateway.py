@@ -11,12 +11,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from wire.alarm import AlarmKey
 from wire.coverage import Coverage, Fit
 from wire.ranges import RangeSet
 from wire.reading import Tombstone
 from wire.sync.flow import Backoff, Flow, Sent
 from wire.sync.frames import (
     Ack,
+    AlarmsFrame,
     CloudFrame,
     EpochCoverage,
     GatewayFrame,
@@ -35,6 +37,8 @@ from wire.sync.status import Disconnect, Reason, SyncStatus
 
 TOMBSTONES_PER_FRAME = 64  # about 2 kB: an alarm behind them waits 1 s on a GPRS link
 TOMBSTONE_BYTES = 32  # on the wire, about; only the stall timer asks
+ALARMS_PER_FRAME = 16  # about 2 kB: the first is there after 1 s on a GPRS link
+ALARM_BYTES = 128  # on the wire, about; only the stall timer asks
 HELLO_BYTES = 256
 ALL = 1 << 31  # no limit on the number of records
 MESSAGE_ID_MAX = (1 << 32) - 1
@@ -86,6 +90,7 @@ class GatewaySync:
         self._lanes: Lanes | None = None
         self._in_flight: dict[int, _InFlight] = {}
         self._tombstones: set[tuple[int, int, int, int]] = set()  # keys on their way
+        self._alarms: set[AlarmKey] = set()  # on their way
         self._next_seq: dict[int, int] = {}  # by epoch
         self._sets_sent: dict[int, int] = {}  # on this stream, and the id of the next message then
         self._live_since: float | None = None  # when the oldest live atom that waits was committed
@@ -132,6 +137,7 @@ class GatewaySync:
         self._lanes = None
         self._in_flight.clear()
         self._tombstones.clear()
+        self._alarms.clear()
         self._flow.open()
         self.reconnect_at = now + self._backoff.next_s()
 
@@ -278,6 +284,11 @@ class GatewaySync:
             arrived = self._tombstones.intersection(keys)
             self._tombstones -= arrived
             self._flow.answered(TOMBSTONE_BYTES * len(arrived), now)
+        if ack.alarms:
+            self._view.alarms_acked(ack.alarms)
+            told = self._alarms.intersection(ack.alarms)
+            self._alarms -= told
+            self._flow.answered(ALARM_BYTES * len(told), now)
         self._flow.grant(ack.credit_bytes)
         self._backoff.reset()
         self._last_ack_at = now
@@ -374,7 +385,7 @@ class GatewaySync:
         if self._lanes is None or self.wants_disconnect is not None:
             return []
         self._pumped_at = now
-        out: list[GatewayFrame] = [*self._tombstone_frames(now)]
+        out: list[GatewayFrame] = [*self._alarm_frames(now), *self._tombstone_frames(now)]
         self._next_seq[self._current_epoch] = self._view.next_seq()
         held = self._live_due is not None and now < self._live_due
         for lane in self._lanes:
@@ -405,6 +416,17 @@ class GatewaySync:
         self._messages_sent += 1
         self._bytes_sent += len(parcel.segment)
         return MessageFrame(number, parcel.epoch, self._next_seq[parcel.epoch], parcel.segment)
+
+    def _alarm_frames(self, now: float) -> list[AlarmsFrame]:
+        """One frame of alarms at a time; those of an epoch that Hello did not name wait for the next stream."""
+        if self._alarms:
+            return []
+        found = [(epoch, alarm) for epoch, alarm in self._view.alarms(ALARMS_PER_FRAME) if epoch in self._next_seq]
+        if not found:
+            return []
+        self._alarms = {alarm.key for _, alarm in found}
+        self._flow.expect(ALARM_BYTES * len(self._alarms), now)
+        return [AlarmsFrame(tuple(found))]
 
     def _tombstone_frames(self, now: float) -> list[GatewayFrame]:
         """One frame of tombstones at a time."""

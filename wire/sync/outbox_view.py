@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from wire.alarm import Alarm, AlarmKey
 from wire.ranges import RangeSet
 from wire.reading import Priority, Tombstone
 from wire.series import SeriesSet
@@ -68,6 +69,14 @@ class OutboxView(Protocol):
         ...
 
     def tombstones_acked(self, keys: Iterable[tuple[int, int, int, int]]) -> None:
+        """The cloud has recorded them."""
+        ...
+
+    def alarms(self, limit: int) -> list[tuple[int, Alarm]]:
+        """Changes of alarms not yet acknowledged, each with its epoch, oldest first."""
+        ...
+
+    def alarms_acked(self, keys: Iterable[AlarmKey]) -> None:
         """The cloud has recorded them."""
         ...
 

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x12wire/v1/sync.proto\x12\x10tidegate.wire.v1\"\xd8\x01\n\x0cGatewayFrame\x12(\n\x05hello\x18\x01 \x01(\x0b\x32\x17.tidegate.wire.v1.HelloH\x00\x12,\n\x07message\x18\x02 \x01(\x0b\x32\x19.tidegate.wire.v1.MessageH\x00\x12\x32\n\ntombstones\x18\x03 \x01(\x0b\x32\x1c.tidegate.wire.v1.TombstonesH\x00\x12\x33\n\x0bseries_sets\x18\x04 \x01(\x0b\x32\x1c.tidegate.wire.v1.SeriesSetsH\x00\x42\x07\n\x05\x66rame\"\xfa\x01\n\nCloudFrame\x12,\n\x07welcome\x18\x01 \x01(\x0b\x32\x19.tidegate.wire.v1.WelcomeH\x00\x12$\n\x03\x61\x63k\x18\x02 \x01(\x0b\x32\x15.tidegate.wire.v1.AckH\x00\x12,\n\x07overlap\x18\x03 \x01(\x0b\x32\x19.tidegate.wire.v1.OverlapH\x00\x12\x33\n\x0bneed_series\x18\x04 \x01(\x0b\x32\x1c.tidegate.wire.v1.NeedSeriesH\x00\x12,\n\x07refused\x18\x05 \x01(\x0b\x32\x19.tidegate.wire.v1.RefusedH\x00\x42\x07\n\x05\x66rame\"\x99\x02\n\x05Hello\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x0f\n\x07machine\x18\x02 \x01(\x0c\x12\x15\n\ragent_version\x18\x03 \x01(\t\x12\x16\n\x0e\x63onfig_version\x18\x04 \x01(\t\x12\x33\n\x06models\x18\x05 \x03(\x0b\x32#.tidegate.wire.v1.Hello.ModelsEntry\x12\x17\n\x0fgeneration_seen\x18\x06 \x01(\x06\x12,\n\x06\x65pochs\x18\x07 \x03(\x0b\x32\x1c.tidegate.wire.v1.EpochOffer\x12\x13\n\x0bseries_sets\x18\x08 \x03(\x06\x1a-\n\x0bModelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x8f\x01\n\nEpochOffer\x12\r\n\x05\x65poch\x18\x01 \x01(\x06\x12\x10\n\x08next_seq\x18\x02 \x01(\x04\x12\x0f\n\x07offered\x18\x03 \x03(\x04\x12\x13\n\x0bpredecessor\x18\x04 \x01(\x06\x12!\n\x14predecessor_next_seq\x18\x05 \x01(\x04H\x00\x88\x01\x01\x42\x17\n\x15_predecessor_next_seq\"M\n\x07Message\x12\n\n\x02id\x18\x01 \x01(\r\x12\x13\n\x0b\x65poch_index\x18\x02 \x01(\r\x12\x10\n\x08next_seq\x18\x03 \x01(\x04\x12\x0f\n\x07segment\x18\x04 \x01(\x0c\"=\n\nTombstones\x12/\n\ntombstones\x18\x01 \x03(\x0b\x32\x1b.tidegate.wire.v1.Tombstone\"\x88\x01\n\tTombstone\x12\x13\n\x0b\x65poch_index\x18\x01 \x01(\r\x12\r\n\x05\x66irst\x18\x02 \x01(\x04\x12\x0b\n\x03\x65nd\x18\x03 \x01(\x04\x12\x0e\n\x06reason\x18\x04 \x01(\r\x12\r\n\x05\x63ount\x18\x05 \x01(\x04\x12\x15\n\rspan_first_us\x18\x06 \x01(\x12\x12\x14\n\x0cspan_last_us\x18\x07 \x01(\x12\"7\n\nSeriesSets\x12)\n\x04sets\x18\x01 \x03(\x0b\x32\x1b.tidegate.wire.v1.SeriesSet\"L\n\tSeriesSet\x12\x12\n\nstamp_unit\x18\x01 \x01(\r\x12+\n\x06series\x18\x02 \x03(\x0b\x32\x1b.tidegate.wire.v1.SeriesDef\"\xfa\x01\n\tSeriesDef\x12\x0e\n\x06sensor\x18\x01 \x01(\t\x12\x0f\n\x07\x63hannel\x18\x02 \x01(\t\x12\x0c\n\x04unit\x18\x03 \x01(\t\x12\x12\n\nvalue_type\x18\x04 \x01(\r\x12\x0b\n\x03num\x18\x05 \x01(\x12\x12\x0b\n\x03\x64\x65n\x18\x06 \x01(\x12\x12\x0b\n\x03off\x18\x07 \x01(\x12\x12\x14\n\x0c\x64\x65vice_class\x18\x08 \x01(\t\x12\x10\n\x03low\x18\t \x01(\x01H\x00\x88\x01\x01\x12\x11\n\x04high\x18\n \x01(\x01H\x01\x88\x01\x01\x12\x15\n\x08rate_max\x18\x0b \x01(\x01H\x02\x88\x01\x01\x12\x13\n\x0b\x63\x61libration\x18\x0c \x01(\rB\x06\n\x04_lowB\x07\n\x05_highB\x0b\n\t_rate_max\"\x8e\x01\n\x07Welcome\x12\x12\n\ngeneration\x18\x01 \x01(\x06\x12,\n\x08\x63overage\x18\x02 \x03(\x0b\x32\x1a.tidegate.wire.v1.Coverage\x12\x16\n\x0eserver_time_us\x18\x03 \x01(\x12\x12\x14\n\x0c\x63redit_bytes\x18\x04 \x01(\x04\x12\x13\n\x0bneed_series\x18\x05 \x03(\x06\".\n\x08\x43overage\x12\x0e\n\x06stored\x18\x01 \x03(\x04\x12\x12\n\ntombstoned\x18\x02 \x03(\x04\"\xa4\x01\n\x03\x41\x63k\x12\x12\n\ngeneration\x18\x01 \x01(\x06\x12-\n\x06stored\x18\x02 \x03(\x0b\x32\x1d.tidegate.wire.v1.AckedRanges\x12/\n\ntombstones\x18\x03 \x03(\x0b\x32\x1b.tidegate.wire.v1.Tombstone\x12\x14\n\x0c\x63redit_bytes\x18\x04 \x01(\x04\x12\x13\n\x0bmessage_ids\x18\x05 \x03(\r\"2\n\x0b\x41\x63kedRanges\x12\x13\n\x0b\x65poch_index\x18\x01 \x01(\r\x12\x0e\n\x06ranges\x18\x02 \x03(\x04\"K\n\x07Overlap\x12\x12\n\nmessage_id\x18\x01 \x01(\r\x12,\n\x08\x63overage\x18\x02 \x01(\x0b\x32\x1a.tidegate.wire.v1.Coverage\"-\n\nNeedSeries\x12\x12\n\nmessage_id\x18\x01 \x01(\r\x12\x0b\n\x03ids\x18\x02 \x03(\x06\";\n\x07Refused\x12\x12\n\nmessage_id\x18\x01 \x01(\r\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t2W\n\x0bSyncService\x12H\n\x04Sync\x12\x1e.tidegate.wire.v1.GatewayFrame\x1a\x1c.tidegate.wire.v1.CloudFrame(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x12wire/v1/sync.proto\x12\x10tidegate.wire.v1\"\x84\x02\n\x0cGatewayFrame\x12(\n\x05hello\x18\x01 \x01(\x0b\x32\x17.tidegate.wire.v1.HelloH\x00\x12,\n\x07message\x18\x02 \x01(\x0b\x32\x19.tidegate.wire.v1.MessageH\x00\x12\x32\n\ntombstones\x18\x03 \x01(\x0b\x32\x1c.tidegate.wire.v1.TombstonesH\x00\x12\x33\n\x0bseries_sets\x18\x04 \x01(\x0b\x32\x1c.tidegate.wire.v1.SeriesSetsH\x00\x12*\n\x06\x61larms\x18\x05 \x01(\x0b\x32\x18.tidegate.wire.v1.AlarmsH\x00\x42\x07\n\x05\x66rame\"\xfa\x01\n\nCloudFrame\x12,\n\x07welcome\x18\x01 \x01(\x0b\x32\x19.tidegate.wire.v1.WelcomeH\x00\x12$\n\x03\x61\x63k\x18\x02 \x01(\x0b\x32\x15.tidegate.wire.v1.AckH\x00\x12,\n\x07overlap\x18\x03 \x01(\x0b\x32\x19.tidegate.wire.v1.OverlapH\x00\x12\x33\n\x0bneed_series\x18\x04 \x01(\x0b\x32\x1c.tidegate.wire.v1.NeedSeriesH\x00\x12,\n\x07refused\x18\x05 \x01(\x0b\x32\x19.tidegate.wire.v1.RefusedH\x00\x42\x07\n\x05\x66rame\"\x99\x02\n\x05Hello\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x0f\n\x07machine\x18\x02 \x01(\x0c\x12\x15\n\ragent_version\x18\x03 \x01(\t\x12\x16\n\x0e\x63onfig_version\x18\x04 \x01(\t\x12\x33\n\x06models\x18\x05 \x03(\x0b\x32#.tidegate.wire.v1.Hello.ModelsEntry\x12\x17\n\x0fgeneration_seen\x18\x06 \x01(\x06\x12,\n\x06\x65pochs\x18\x07 \x03(\x0b\x32\x1c.tidegate.wire.v1.EpochOffer\x12\x13\n\x0bseries_sets\x18\x08 \x03(\x06\x1a-\n\x0bModelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x8f\x01\n\nEpochOffer\x12\r\n\x05\x65poch\x18\x01 \x01(\x06\x12\x10\n\x08next_seq\x18\x02 \x01(\x04\x12\x0f\n\x07offered\x18\x03 \x03(\x04\x12\x13\n\x0bpredecessor\x18\x04 \x01(\x06\x12!\n\x14predecessor_next_seq\x18\x05 \x01(\x04H\x00\x88\x01\x01\x42\x17\n\x15_predecessor_next_seq\"M\n\x07Message\x12\n\n\x02id\x18\x01 \x01(\r\x12\x13\n\x0b\x65poch_index\x18\x02 \x01(\r\x12\x10\n\x08next_seq\x18\x03 \x01(\x04\x12\x0f\n\x07segment\x18\x04 \x01(\x0c\"=\n\nTombstones\x12/\n\ntombstones\x18\x01 \x03(\x0b\x32\x1b.tidegate.wire.v1.Tombstone\"\x88\x01\n\tTombstone\x12\x13\n\x0b\x65poch_index\x18\x01 \x01(\r\x12\r\n\x05\x66irst\x18\x02 \x01(\x04\x12\x0b\n\x03\x65nd\x18\x03 \x01(\x04\x12\x0e\n\x06reason\x18\x04 \x01(\r\x12\r\n\x05\x63ount\x18\x05 \x01(\x04\x12\x15\n\rspan_first_us\x18\x06 \x01(\x12\x12\x14\n\x0cspan_last_us\x18\x07 \x01(\x12\"1\n\x06\x41larms\x12\'\n\x06\x61larms\x18\x01 \x03(\x0b\x32\x17.tidegate.wire.v1.Alarm\"\xb3\x02\n\x05\x41larm\x12\x13\n\x0b\x65poch_index\x18\x01 \x01(\r\x12\n\n\x02id\x18\x02 \x01(\x06\x12\x0e\n\x06series\x18\x03 \x01(\t\x12\x0c\n\x04rule\x18\x04 \x01(\t\x12\r\n\x05phase\x18\x05 \x01(\r\x12\x10\n\x08onset_us\x18\x06 \x01(\x12\x12\x10\n\x08stamp_us\x18\x07 \x01(\x12\x12\r\n\x05score\x18\x08 \x01(\x01\x12\x11\n\tthreshold\x18\t \x01(\x01\x12\x12\n\x05value\x18\n \x01(\x01H\x00\x88\x01\x01\x12\x15\n\x08\x65xpected\x18\x0b \x01(\x01H\x01\x88\x01\x01\x12\x10\n\x03low\x18\x0c \x01(\x01H\x02\x88\x01\x01\x12\x11\n\x04high\x18\r \x01(\x01H\x03\x88\x01\x01\x12\x0c\n\x04unit\x18\x0e \x01(\t\x12\x10\n\x08severity\x18\x0f \x01(\rB\x08\n\x06_valueB\x0b\n\t_expectedB\x06\n\x04_lowB\x07\n\x05_high\"7\n\x08\x41larmKey\x12\n\n\x02id\x18\x01 \x01(\x06\x12\r\n\x05phase\x18\x02 \x01(\r\x12\x10\n\x08stamp_us\x18\x03 \x01(\x12\"7\n\nSeriesSets\x12)\n\x04sets\x18\x01 \x03(\x0b\x32\x1b.tidegate.wire.v1.SeriesSet\"L\n\tSeriesSet\x12\x12\n\nstamp_unit\x18\x01 \x01(\r\x12+\n\x06series\x18\x02 \x03(\x0b\x32\x1b.tidegate.wire.v1.SeriesDef\"\xfa\x01\n\tSeriesDef\x12\x0e\n\x06sensor\x18\x01 \x01(\t\x12\x0f\n\x07\x63hannel\x18\x02 \x01(\t\x12\x0c\n\x04unit\x18\x03 \x01(\t\x12\x12\n\nvalue_type\x18\x04 \x01(\r\x12\x0b\n\x03num\x18\x05 \x01(\x12\x12\x0b\n\x03\x64\x65n\x18\x06 \x01(\x12\x12\x0b\n\x03off\x18\x07 \x01(\x12\x12\x14\n\x0c\x64\x65vice_class\x18\x08 \x01(\t\x12\x10\n\x03low\x18\t \x01(\x01H\x00\x88\x01\x01\x12\x11\n\x04high\x18\n \x01(\x01H\x01\x88\x01\x01\x12\x15\n\x08rate_max\x18\x0b \x01(\x01H\x02\x88\x01\x01\x12\x13\n\x0b\x63\x61libration\x18\x0c \x01(\rB\x06\n\x04_lowB\x07\n\x05_highB\x0b\n\t_rate_max\"\x8e\x01\n\x07Welcome\x12\x12\n\ngeneration\x18\x01 \x01(\x06\x12,\n\x08\x63overage\x18\x02 \x03(\x0b\x32\x1a.tidegate.wire.v1.Coverage\x12\x16\n\x0eserver_time_us\x18\x03 \x01(\x12\x12\x14\n\x0c\x63redit_bytes\x18\x04 \x01(\x04\x12\x13\n\x0bneed_series\x18\x05 \x03(\x06\".\n\x08\x43overage\x12\x0e\n\x06stored\x18\x01 \x03(\x04\x12\x12\n\ntombstoned\x18\x02 \x03(\x04\"\xd0\x01\n\x03\x41\x63k\x12\x12\n\ngeneration\x18\x01 \x01(\x06\x12-\n\x06stored\x18\x02 \x03(\x0b\x32\x1d.tidegate.wire.v1.AckedRanges\x12/\n\ntombstones\x18\x03 \x03(\x0b\x32\x1b.tidegate.wire.v1.Tombstone\x12\x14\n\x0c\x63redit_bytes\x18\x04 \x01(\x04\x12\x13\n\x0bmessage_ids\x18\x05 \x03(\r\x12*\n\x06\x61larms\x18\x06 \x03(\x0b\x32\x1a.tidegate.wire.v1.AlarmKey\"2\n\x0b\x41\x63kedRanges\x12\x13\n\x0b\x65poch_index\x18\x01 \x01(\r\x12\x0e\n\x06ranges\x18\x02 \x03(\x04\"K\n\x07Overlap\x12\x12\n\nmessage_id\x18\x01 \x01(\r\x12,\n\x08\x63overage\x18\x02 \x01(\x0b\x32\x1a.tidegate.wire.v1.Coverage\"-\n\nNeedSeries\x12\x12\n\nmessage_id\x18\x01 \x01(\r\x12\x0b\n\x03ids\x18\x02 \x03(\x06\";\n\x07Refused\x12\x12\n\nmessage_id\x18\x01 \x01(\r\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t2W\n\x0bSyncService\x12H\n\x04Sync\x12\x1e.tidegate.wire.v1.GatewayFrame\x1a\x1c.tidegate.wire.v1.CloudFrame(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,41 +34,47 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HELLO_MODELSENTRY']._loaded_options = None
   _globals['_HELLO_MODELSENTRY']._serialized_options = b'8\001'
   _globals['_GATEWAYFRAME']._serialized_start=41
-  _globals['_GATEWAYFRAME']._serialized_end=257
-  _globals['_CLOUDFRAME']._serialized_start=260
-  _globals['_CLOUDFRAME']._serialized_end=510
-  _globals['_HELLO']._serialized_start=513
-  _globals['_HELLO']._serialized_end=794
-  _globals['_HELLO_MODELSENTRY']._serialized_start=749
-  _globals['_HELLO_MODELSENTRY']._serialized_end=794
-  _globals['_EPOCHOFFER']._serialized_start=797
-  _globals['_EPOCHOFFER']._serialized_end=940
-  _globals['_MESSAGE']._serialized_start=942
-  _globals['_MESSAGE']._serialized_end=1019
-  _globals['_TOMBSTONES']._serialized_start=1021
-  _globals['_TOMBSTONES']._serialized_end=1082
-  _globals['_TOMBSTONE']._serialized_start=1085
-  _globals['_TOMBSTONE']._serialized_end=1221
-  _globals['_SERIESSETS']._serialized_start=1223
-  _globals['_SERIESSETS']._serialized_end=1278
-  _globals['_SERIESSET']._serialized_start=1280
-  _globals['_SERIESSET']._serialized_end=1356
-  _globals['_SERIESDEF']._serialized_start=1359
-  _globals['_SERIESDEF']._serialized_end=1609
-  _globals['_WELCOME']._serialized_start=1612
-  _globals['_WELCOME']._serialized_end=1754
-  _globals['_COVERAGE']._serialized_start=1756
-  _globals['_COVERAGE']._serialized_end=1802
-  _globals['_ACK']._serialized_start=1805
-  _globals['_ACK']._serialized_end=1969
-  _globals['_ACKEDRANGES']._serialized_start=1971
-  _globals['_ACKEDRANGES']._serialized_end=2021
-  _globals['_OVERLAP']._serialized_start=2023
-  _globals['_OVERLAP']._serialized_end=2098
-  _globals['_NEEDSERIES']._serialized_start=2100
-  _globals['_NEEDSERIES']._serialized_end=2145
-  _globals['_REFUSED']._serialized_start=2147
-  _globals['_REFUSED']._serialized_end=2206
-  _globals['_SYNCSERVICE']._serialized_start=2208
-  _globals['_SYNCSERVICE']._serialized_end=2295
+  _globals['_GATEWAYFRAME']._serialized_end=301
+  _globals['_CLOUDFRAME']._serialized_start=304
+  _globals['_CLOUDFRAME']._serialized_end=554
+  _globals['_HELLO']._serialized_start=557
+  _globals['_HELLO']._serialized_end=838
+  _globals['_HELLO_MODELSENTRY']._serialized_start=793
+  _globals['_HELLO_MODELSENTRY']._serialized_end=838
+  _globals['_EPOCHOFFER']._serialized_start=841
+  _globals['_EPOCHOFFER']._serialized_end=984
+  _globals['_MESSAGE']._serialized_start=986
+  _globals['_MESSAGE']._serialized_end=1063
+  _globals['_TOMBSTONES']._serialized_start=1065
+  _globals['_TOMBSTONES']._serialized_end=1126
+  _globals['_TOMBSTONE']._serialized_start=1129
+  _globals['_TOMBSTONE']._serialized_end=1265
+  _globals['_ALARMS']._serialized_start=1267
+  _globals['_ALARMS']._serialized_end=1316
+  _globals['_ALARM']._serialized_start=1319
+  _globals['_ALARM']._serialized_end=1626
+  _globals['_ALARMKEY']._serialized_start=1628
+  _globals['_ALARMKEY']._serialized_end=1683
+  _globals['_SERIESSETS']._serialized_start=1685
+  _globals['_SERIESSETS']._serialized_end=1740
+  _globals['_SERIESSET']._serialized_start=1742
+  _globals['_SERIESSET']._serialized_end=1818
+  _globals['_SERIESDEF']._serialized_start=1821
+  _globals['_SERIESDEF']._serialized_end=2071
+  _globals['_WELCOME']._serialized_start=2074
+  _globals['_WELCOME']._serialized_end=2216
+  _globals['_COVERAGE']._serialized_start=2218
+  _globals['_COVERAGE']._serialized_end=2264
+  _globals['_ACK']._serialized_start=2267
+  _globals['_ACK']._serialized_end=2475
+  _globals['_ACKEDRANGES']._serialized_start=2477
+  _globals['_ACKEDRANGES']._serialized_end=2527
+  _globals['_OVERLAP']._serialized_start=2529
+  _globals['_OVERLAP']._serialized_end=2604
+  _globals['_NEEDSERIES']._serialized_start=2606
+  _globals['_NEEDSERIES']._serialized_end=2651
+  _globals['_REFUSED']._serialized_start=2653
+  _globals['_REFUSED']._serialized_end=2712
+  _globals['_SYNCSERVICE']._serialized_start=2714
+  _globals['_SYNCSERVICE']._serialized_end=2801
 # @@protoc_insertion_point(module_scope)

@@ -7,16 +7,18 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class GatewayFrame(_message.Message):
-    __slots__ = ("hello", "message", "tombstones", "series_sets")
+    __slots__ = ("hello", "message", "tombstones", "series_sets", "alarms")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     TOMBSTONES_FIELD_NUMBER: _ClassVar[int]
     SERIES_SETS_FIELD_NUMBER: _ClassVar[int]
+    ALARMS_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     message: Message
     tombstones: Tombstones
     series_sets: SeriesSets
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., message: _Optional[_Union[Message, _Mapping]] = ..., tombstones: _Optional[_Union[Tombstones, _Mapping]] = ..., series_sets: _Optional[_Union[SeriesSets, _Mapping]] = ...) -> None: ...
+    alarms: Alarms
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., message: _Optional[_Union[Message, _Mapping]] = ..., tombstones: _Optional[_Union[Tombstones, _Mapping]] = ..., series_sets: _Optional[_Union[SeriesSets, _Mapping]] = ..., alarms: _Optional[_Union[Alarms, _Mapping]] = ...) -> None: ...
 
 class CloudFrame(_message.Message):
     __slots__ = ("welcome", "ack", "overlap", "need_series", "refused")
@@ -109,6 +111,56 @@ class Tombstone(_message.Message):
     span_last_us: int
     def __init__(self, epoch_index: _Optional[int] = ..., first: _Optional[int] = ..., end: _Optional[int] = ..., reason: _Optional[int] = ..., count: _Optional[int] = ..., span_first_us: _Optional[int] = ..., span_last_us: _Optional[int] = ...) -> None: ...
 
+class Alarms(_message.Message):
+    __slots__ = ("alarms",)
+    ALARMS_FIELD_NUMBER: _ClassVar[int]
+    alarms: _containers.RepeatedCompositeFieldContainer[Alarm]
+    def __init__(self, alarms: _Optional[_Iterable[_Union[Alarm, _Mapping]]] = ...) -> None: ...
+
+class Alarm(_message.Message):
+    __slots__ = ("epoch_index", "id", "series", "rule", "phase", "onset_us", "stamp_us", "score", "threshold", "value", "expected", "low", "high", "unit", "severity")
+    EPOCH_INDEX_FIELD_NUMBER: _ClassVar[int]
+    ID_FIELD_NUMBER: _ClassVar[int]
+    SERIES_FIELD_NUMBER: _ClassVar[int]
+    RULE_FIELD_NUMBER: _ClassVar[int]
+    PHASE_FIELD_NUMBER: _ClassVar[int]
+    ONSET_US_FIELD_NUMBER: _ClassVar[int]
+    STAMP_US_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
+    THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_FIELD_NUMBER: _ClassVar[int]
+    LOW_FIELD_NUMBER: _ClassVar[int]
+    HIGH_FIELD_NUMBER: _ClassVar[int]
+    UNIT_FIELD_NUMBER: _ClassVar[int]
+    SEVERITY_FIELD_NUMBER: _ClassVar[int]
+    epoch_index: int
+    id: int
+    series: str
+    rule: str
+    phase: int
+    onset_us: int
+    stamp_us: int
+    score: float
+    threshold: float
+    value: float
+    expected: float
+    low: float
+    high: float
+    unit: str
+    severity: int
+    def __init__(self, epoch_index: _Optional[int] = ..., id: _Optional[int] = ..., series: _Optional[str] = ..., rule: _Optional[str] = ..., phase: _Optional[int] = ..., onset_us: _Optional[int] = ..., stamp_us: _Optional[int] = ..., score: _Optional[float] = ..., threshold: _Optional[float] = ..., value: _Optional[float] = ..., expected: _Optional[float] = ..., low: _Optional[float] = ..., high: _Optional[float] = ..., unit: _Optional[str] = ..., severity: _Optional[int] = ...) -> None: ...
+
+class AlarmKey(_message.Message):
+    __slots__ = ("id", "phase", "stamp_us")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    PHASE_FIELD_NUMBER: _ClassVar[int]
+    STAMP_US_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    phase: int
+    stamp_us: int
+    def __init__(self, id: _Optional[int] = ..., phase: _Optional[int] = ..., stamp_us: _Optional[int] = ...) -> None: ...
+
 class SeriesSets(_message.Message):
     __slots__ = ("sets",)
     SETS_FIELD_NUMBER: _ClassVar[int]
@@ -174,18 +226,20 @@ class Coverage(_message.Message):
     def __init__(self, stored: _Optional[_Iterable[int]] = ..., tombstoned: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Ack(_message.Message):
-    __slots__ = ("generation", "stored", "tombstones", "credit_bytes", "message_ids")
+    __slots__ = ("generation", "stored", "tombstones", "credit_bytes", "message_ids", "alarms")
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     STORED_FIELD_NUMBER: _ClassVar[int]
     TOMBSTONES_FIELD_NUMBER: _ClassVar[int]
     CREDIT_BYTES_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_IDS_FIELD_NUMBER: _ClassVar[int]
+    ALARMS_FIELD_NUMBER: _ClassVar[int]
     generation: int
     stored: _containers.RepeatedCompositeFieldContainer[AckedRanges]
     tombstones: _containers.RepeatedCompositeFieldContainer[Tombstone]
     credit_bytes: int
     message_ids: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, generation: _Optional[int] = ..., stored: _Optional[_Iterable[_Union[AckedRanges, _Mapping]]] = ..., tombstones: _Optional[_Iterable[_Union[Tombstone, _Mapping]]] = ..., credit_bytes: _Optional[int] = ..., message_ids: _Optional[_Iterable[int]] = ...) -> None: ...
+    alarms: _containers.RepeatedCompositeFieldContainer[AlarmKey]
+    def __init__(self, generation: _Optional[int] = ..., stored: _Optional[_Iterable[_Union[AckedRanges, _Mapping]]] = ..., tombstones: _Optional[_Iterable[_Union[Tombstone, _Mapping]]] = ..., credit_bytes: _Optional[int] = ..., message_ids: _Optional[_Iterable[int]] = ..., alarms: _Optional[_Iterable[_Union[AlarmKey, _Mapping]]] = ...) -> None: ...
 
 class AckedRanges(_message.Message):
     __slots__ = ("epoch_index", "ranges")
