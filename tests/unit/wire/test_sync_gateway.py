@@ -26,6 +26,7 @@ from wire.sync.frames import (
     Welcome,
 )
 from wire.sync.gateway import GatewaySync, Identity, SyncOptions
+from wire.sync.lanes import Lanes
 from wire.sync.status import Reason
 
 GENERATION = 77
@@ -550,3 +551,41 @@ def test_status_tells() -> None:
     assert (bench.sync.status.last_ack_at, bench.sync.status.in_flight, bench.sync.status.replies) == (5.0, 0, 2)
     bench.sync.disconnected(6.0, "cable")
     assert (bench.sync.status.connected, bench.sync.status.last_error) == (False, "cable")
+
+
+def test_a_batch_that_waits_for_acks_does_not_ask_to_be_woken() -> None:
+    bench = Bench(batch_s=5.0)
+    bench.connect()
+    for _ in range(40):
+        bench.commit(pairs=200)
+    assert bench.sync.committed(1.0) == []
+    assert messages(bench.sync.tick(6.0))
+    assert bench.sync.wakeup is not None
+    assert bench.sync.wakeup > 6.0
+
+
+def test_after_a_stall_the_link_is_not_trusted() -> None:
+    bench = Bench(stall_s=20.0)
+    bench.commit()
+    sent = only(bench.connect())
+    bench.now = 0.001
+    bench.ack(sent)
+    assert bench.sync.status.rate_bytes_per_s > 0
+    bench.commit()
+    bench.sync.committed(1.0)
+    bench.sync.tick(1000.0)
+    assert bench.sync.status.rate_bytes_per_s == 0
+
+
+def test_an_atom_that_goes_alone_is_not_taken_along() -> None:
+    bench = Bench()
+    for _ in range(3):
+        bench.commit()
+    lanes = Lanes(bench.outbox, [bench.epoch], 100)
+    lanes.give_back(bench.epoch, [(2, 4)], alone=True)
+    (lane,) = [lane for lane in lanes if lane.priority is Priority.NORMAL and not lane.live]
+    taken = []
+    while (parcel := lanes.take(lane, 10_000)) is not None:
+        lanes.leave(lane, parcel)
+        taken.append(list(parcel.atoms))
+    assert taken == [[(0, 2)], [(2, 4)], [(4, 6)]]
