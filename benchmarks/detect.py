@@ -27,7 +27,6 @@ from edge_agent.detect.library import find_model
 from edge_agent.detect.runner import Runner
 from edge_agent.detect.session import Session
 
-METRICS = tuple(nab.PROFILES)
 SPLITS = 20
 SEED = 20
 BLIND_ROWS = 600

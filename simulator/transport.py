@@ -12,8 +12,6 @@ from simulator.i2c_line import I2cLine
 from simulator.i2c_socket import SocketTransport
 from simulator.reactor import Reactor
 
-NAMES = ("auto", "seccomp", "umockdev", "unix")
-
 
 class Transport(Protocol):
     """One way."""

@@ -1,5 +1,5 @@
 """The development CA: one key in a folder, certificates for the server and for gateways. P-256 throughout, because
-gRPC refuses Ed25519 (measured, DESIGN 3.9)."""
+gRPC-Python refuses Ed25519."""
 
 from __future__ import annotations
 
@@ -19,11 +19,10 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from cloud_sync.auth.identity import URN_PREFIX, check_gateway_id
 from cloud_sync.errors import ConfigInvalid
 
-# A gateway without a battery clock must still connect, whatever it thinks the date is (DESIGN 3.9).
+# A gateway without a battery clock must still connect, whatever it thinks the date is.
 LONG_START = datetime(2000, 1, 1, tzinfo=UTC)
 LONG_END = datetime(2099, 12, 31, 23, 59, 59, tzinfo=UTC)
 BACKDATE = timedelta(hours=1)  # the issuing machine's clock may be ahead of the server's
-DAYS_MAX = 3650
 
 
 @dataclass(frozen=True, slots=True)

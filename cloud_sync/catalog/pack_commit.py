@@ -1,4 +1,4 @@
-"""The one transaction that makes a pack's messages durable (DESIGN 3.6, 3.7)."""
+"""The one transaction that makes a pack's messages durable: docs/ARCHITECTURE.md, "Exactly once"."""
 
 from __future__ import annotations
 

@@ -7,9 +7,9 @@ from typing import Generic, TypeVar
 
 from wire.sync.frames import MessageFrame
 
-PACK_BYTES_MAX = 8 * 1024 * 1024  # DESIGN 3.7: flush at once
+PACK_BYTES_MAX = 8 * 1024 * 1024  # flushed at once
 PACK_MESSAGES_MAX = 4096
-LINGER_S_MIN = 0.020  # DESIGN 3.7
+LINGER_S_MIN = 0.020
 LINGER_S_MAX = 0.250
 LINGER_PER_COMMIT = 2.0
 COMMIT_WEIGHT = 0.25  # of the newest commit in the running mean

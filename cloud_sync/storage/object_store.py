@@ -1,6 +1,6 @@
 """The object store's contract: one suite in `tests/conformance` holds every implementation to it.
 
-Nothing here rests on conditional writes: a writer takes a new key for each attempt (DESIGN 3.7). All calls block.
+Nothing here rests on conditional writes: a writer takes a new key for each attempt. All calls block.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from wire.clock import US_PER_S
 
 log = logging.getLogger(__name__)
 
-ORPHAN_AGE_US_MIN = 24 * 3600 * US_PER_S  # DESIGN 3.7; the commit deadline is 10 minutes
+ORPHAN_AGE_US_MIN = 24 * 3600 * US_PER_S  # far beyond the commit deadline of 10 minutes
 KEYS_PER_QUESTION = 500
 
 

@@ -251,7 +251,7 @@ def test_no_room_for_the_ring_says_so(tmp_path: Path) -> None:
 
 
 def test_append_is_cheap(path: Path) -> None:
-    """DESIGN promise 5 leaves 20 microseconds a reading for everything; a tick of 50 must take few here."""
+    """The budget is 20 microseconds a reading for everything; a tick of 50 must take few here."""
     of = series_set(50)
     layout = Layout(of)
     journal = ring(path, size=4 << 20)
