@@ -68,6 +68,42 @@ class I2cBus(Protocol):
         ...
 
 
+class SerialBus(Protocol):
+    """One serial line. Raises BusDown when the node is gone, DeviceTimeout when it takes no bytes."""
+
+    @property
+    def name(self) -> str:
+        """How people call it: `/dev/ttyUSB0`."""
+        ...
+
+    def write(self, data: bytes) -> None:
+        """Send."""
+        ...
+
+    def read(self, count: int, timeout_s: float) -> bytes:
+        """Up to `count` bytes; fewer, or none, when the time is over."""
+        ...
+
+    def drain(self) -> bytes:
+        """Everything that has come already, oldest first, without waiting."""
+        ...
+
+    def modbus_read(self, unit: int, function: int, address: int, count: int, timeout_s: float) -> list[int]:
+        """`count` bits (functions 1, 2) or 16-bit registers (3, 4) of a Modbus RTU unit.
+
+        Waits `timeout_s` for the answer to begin and as long again for its rest. Raises DeviceNoAnswer for silence,
+        ModbusRefused for an exception, DeviceDataBad for an answer that is cut off, garbled or another one's.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release the node. Must not raise; the bus is not used afterwards."""
+        ...
+
+
+Bus = I2cBus | SerialBus
+
+
 class Driver:
     """Base of every driver. `Config` and `channels` are what the agent asks before it opens anything."""
 

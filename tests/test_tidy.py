@@ -30,6 +30,8 @@ HEAVY = {
     "pymodbus": ("hardware/serial_bus.py",),
     "pynmeagps": ("hardware/drivers/nmea_gps.py",),
     "grpc": ("edge_agent/sync/grpc_transport.py", "cloud_sync/grpc_api/", "wire/v1/"),
+    "paho": ("edge_agent/mqtt/client.py", "simulator/mqtt_sensor.py"),
+    "amqtt": ("simulator/mqtt_broker.py",),
     "sqlite_utils": ("edge_agent/outbox/",),
     "sqlalchemy": ("cloud_sync/catalog/",),
     "minio": ("cloud_sync/storage/minio_store.py",),
@@ -138,12 +140,64 @@ def options_of(command: click.Command, path: str) -> Iterator[tuple[str, str]]:
 
 @pytest.mark.parametrize("program", COMMANDS)
 def test_every_command_and_option_is_documented(program: str) -> None:
-    docs = "\n".join(p.read_text(encoding="utf-8") for p in sorted((ROOT / "docs/operating").glob("*.md")))
+    """An option stands on a page that names its command: the same word elsewhere is another command's."""
+    pages = [p.read_text(encoding="utf-8") for p in sorted((ROOT / "docs/operating").glob("*.md"))]
     main = import_module(COMMANDS[program]).main
-    missing = [
-        f"{path}: {word}" for path, word in options_of(main, program) if not re.search(re.escape(word) + r"\b", docs)
-    ]
+    missing = []
+    for path, word in options_of(main, program):
+        own = "\n".join(page for page in pages if re.search(re.escape(path) + r"\b", page))
+        if not re.search(re.escape(word) + r"\b", own):
+            missing.append(f"{path}: {word}")
     assert missing == []
+
+
+FUNCTION_LINES_MAX = 70
+
+
+def test_functions_fit_a_screen() -> None:
+    long = [
+        f"{path.relative_to(ROOT)}: {node.name} has {lines} lines"
+        for path in sources(*PACKAGES, "benchmarks", "tests")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (lines := (node.end_lineno or 0) - node.lineno + 1) > FUNCTION_LINES_MAX
+    ]
+    assert long == []
+
+
+def test_public_code_states_its_contract() -> None:
+    bare = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in sources(*PACKAGES)
+        for name, node in public(ast.parse(path.read_text(encoding="utf-8")))
+        if not ast.get_docstring(node)
+    ]
+    assert bare == []
+
+
+def public(
+    tree: ast.Module | ast.ClassDef,
+) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef]]:
+    """Classes, functions and methods without an underscore; a Protocol's methods are told by its own docstring."""
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            yield node.name, node
+            if isinstance(node, ast.ClassDef) and "Protocol" not in {ast.unparse(base) for base in node.bases}:
+                yield from public(node)
+
+
+def test_pointers_lead_somewhere() -> None:
+    """A path of this tree that code or a page names is there."""
+    wrong = []
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *sources(*PACKAGES, "benchmarks", "tests")]
+    for path in pages:
+        text = path.read_text(encoding="utf-8")
+        for name in re.findall(
+            r"\b(?:docs|benchmarks|tests|protos|simulator|models)/[\w./-]+\.(?:md|py|proto)\b", text
+        ):
+            if not (ROOT / name).exists():
+                wrong.append(f"{path.relative_to(ROOT)}: {name}")
+    assert wrong == []
 
 
 def test_every_command_explains_itself() -> None:

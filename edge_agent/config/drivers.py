@@ -15,6 +15,7 @@ OWN = {
     "bme280": "hardware.drivers.bme280:BME280",
     "csv-replay": "hardware.drivers.csv_replay:CsvReplay",
     "ina219": "hardware.drivers.ina219:INA219",
+    "modbus": "hardware.drivers.modbus:Modbus",
     "sht3x": "hardware.drivers.sht3x:SHT3x",
 }
 

@@ -11,15 +11,17 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from edge_agent.config.check import Entry, Place, Problems, Table, check_table, table_of
+from edge_agent.config.check import Entry, Place, Problems, Table, check_table, show, table_of
 from edge_agent.config.drivers import Drivers
 from edge_agent.config.lines import key_lines
 from edge_agent.config.model import (
+    BUSES,
     AgentSection,
     BufferSection,
     BusSection,
     CloudSection,
     Config,
+    I2cSection,
     Section,
     SensorPlan,
 )
@@ -165,8 +167,15 @@ class _Loader:
         if not isinstance(entry.value, dict):
             self._problems.add(entry.place, where, "must be a table")
             return None
-        bus = check_table(BusSection, table_of(entry.value, entry.place), entry.place, where, self._problems)
-        if bus is None or bus.device:
+        kind = entry.value.get("kind")
+        if kind not in BUSES:
+            kinds = ", ".join(map(show, BUSES))
+            text = f"kind = {show(kind)} is not one of {kinds}{nearest(str(kind), BUSES)}"
+            text = text if "kind" in entry.value else f'"kind" is missing: one of {kinds}'
+            self._problems.add(entry.place.at("kind"), where, text)
+            return None
+        bus = check_table(BUSES[kind], table_of(entry.value, entry.place), entry.place, where, self._problems)
+        if not isinstance(bus, I2cSection) or bus.device:
             return bus
         if not re.fullmatch(r"i2c-\d+", name):
             self._problems.add(entry.place, where, '"device" is missing: write device = "/dev/i2c-N"')

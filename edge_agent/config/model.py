@@ -26,6 +26,7 @@ def _size(low: int, high: int) -> Meta:
 
 PATH = Meta(min_length=1, extra={"kind": "path"})
 NAME = Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$", extra={"rule": "1 to 63 letters, digits, '.', '_' or '-'"})
+PORT = Meta(pattern=r"^/.+$", extra={"rule": "a path such as /dev/ttyUSB0 or /dev/serial/by-id/..."})
 DEVICE = Meta(pattern=r"^(/dev/i2c-\d+|unix:.+)$", extra={"rule": "/dev/i2c-N or unix:PATH"})
 
 Interval = Annotated[float, duration(0.01, 86400)]
@@ -74,11 +75,26 @@ class BufferSection(Section, frozen=True):
     journal_size: Annotated[int, _size(65_536, 1 << 30)] = 4 << 20
 
 
-class BusSection(Section, frozen=True):
-    """[bus.NAME]: one physical bus."""
+class I2cSection(Section, frozen=True):
+    """[bus.NAME] of kind "i2c"."""
 
     kind: Literal["i2c"]
     device: Annotated[str, DEVICE] = ""  # empty: /dev/NAME
+
+
+class SerialSection(Section, frozen=True):
+    """[bus.NAME] of kind "serial"."""
+
+    kind: Literal["serial"]
+    port: Annotated[str, PORT]
+    baud: Annotated[int, Meta(ge=50, le=4_000_000)] = 9600
+    parity: Literal["none", "even", "odd"] = "none"
+    bits: Annotated[int, Meta(ge=7, le=8)] = 8
+    stop: Annotated[int, Meta(ge=1, le=2)] = 1
+
+
+BusSection = I2cSection | SerialSection
+BUSES: dict[str, type[BusSection]] = {"i2c": I2cSection, "serial": SerialSection}
 
 
 class Median(Section, frozen=True):

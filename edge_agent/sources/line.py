@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 
 from edge_agent.sources.group import Cycle, PollGroup, make_groups
 from edge_agent.sources.sensor import KEEPS_OPEN, Backoff, Sensor
-from hardware.driver import Driver, I2cBus
+from hardware.driver import Bus, Driver
 from hardware.errors import BusDown, DeviceTimeout
 from wire.clock import NS_PER_S, Clock
 from wire.reading import CellState, Tick
@@ -28,7 +28,7 @@ TIMEOUTS_TO_RESET = 3  # so many time-outs in a row, with no answer between, and
 class BusOpener(Protocol):
     """Opens the line's bus. Raises BusDown."""
 
-    def __call__(self) -> I2cBus: ...
+    def __call__(self) -> Bus: ...
 
 
 class Abandoned(Exception):
@@ -43,7 +43,7 @@ class Watch:
         self._lock = threading.Lock()
         self._deadline_ns: int | None = None
         self.sensor: Sensor | None = None
-        self.bus: I2cBus | None = None
+        self.bus: Bus | None = None
         self.abandoned = False
 
     def call(self, sensor: Sensor | None, timeout_s: float, work: Callable[[], T]) -> T:

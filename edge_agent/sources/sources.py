@@ -11,10 +11,10 @@ import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 
-from edge_agent.config.model import BusSection, SensorPlan
+from edge_agent.config.model import BusSection, SensorPlan, SerialSection
 from edge_agent.sources.line import Abandoned, BusLine, BusOpener
 from edge_agent.sources.sensor import Backoff, Sensor
-from hardware.driver import I2cBus
+from hardware.driver import Bus
 from wire.clock import NS_PER_S, Clock
 from wire.reading import Tick
 
@@ -34,18 +34,22 @@ def make_lines(plans: Sequence[SensorPlan], buses: Mapping[str, BusSection], clo
         together.setdefault(plan.bus or f"sensor {plan.id}", []).append(plan)
     lines = []
     for name, group in together.items():
-        opener = bus_opener(buses[group[0].bus].device) if group[0].bus else None
+        opener = bus_opener(buses[group[0].bus]) if group[0].bus else None
         lines.append(BusLine(name, [Sensor(plan) for plan in group], opener, clock))
     return lines
 
 
-def bus_opener(device: str) -> BusOpener:
-    """Opens an I2C bus by its device."""
+def bus_opener(section: BusSection) -> BusOpener:
+    """Opens the bus that the section describes."""
 
-    def open_bus() -> I2cBus:
+    def open_bus() -> Bus:
+        if isinstance(section, SerialSection):
+            from hardware.serial_bus import SerialBus
+
+            return SerialBus(section.port, section.baud, section.parity, section.bits, section.stop)
         from hardware.buses import open_i2c
 
-        return open_i2c(device)
+        return open_i2c(section.device)
 
     return open_bus
 

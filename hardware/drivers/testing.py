@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from hardware.driver import Cell, Driver, DriverConfig
-from hardware.errors import DeviceDataBad, DeviceError, DeviceMismatch, DeviceNoAnswer, DeviceTimeout
+from hardware.errors import BusDown, DeviceDataBad, DeviceError, DeviceMismatch, DeviceNoAnswer, DeviceTimeout
 
 REGISTERS = 256
 STEPS_LIMIT = 64
@@ -36,12 +36,15 @@ class Golden:
     # A part with 16-bit registers or commands: what it answers to written bytes, and to those after an earlier write.
     answers: Mapping[bytes, bytes] = field(default_factory=dict)
     wrong_answers: Mapping[bytes, bytes] = field(default_factory=dict)
+    # A part on a serial line: its answers to whole requests, and what it says by itself.
+    replies: Mapping[bytes, bytes] = field(default_factory=dict)
+    stream: bytes = b""
 
     @classmethod
     def load(cls, path: Path) -> Golden:
         """From TOML: `source`, `[options]`, `cells`; `[registers]`, `[wrong]`: "0x88" = "70 6B ..."; `[answers]`,
         `[wrong_answers]`: "01" = "85 83" to a read after writing 01, "01 c3 83, 00" = "12 34" to a read after
-        writing 00 when the last write before was 01 c3 83.
+        writing 00 when the last write before was 01 c3 83; `[replies]`: request = answer; `stream` (hex) or `text`.
         """
         table = tomllib.loads(path.read_text(encoding="utf-8"))
         return cls(
@@ -52,6 +55,8 @@ class Golden:
             wrong=_dump(table.get("wrong", {})),
             answers=_answers(table.get("answers", {})),
             wrong_answers=_answers(table.get("wrong_answers", {})),
+            replies=_answers(table.get("replies", {})),
+            stream=bytes.fromhex(table.get("stream", "")) or table.get("text", "").replace("\n", "\r\n").encode(),
         )
 
     def bus(self) -> RegisterBus:
@@ -115,7 +120,7 @@ class RegisterBus:
         """See `I2cBus`."""
 
 
-def make(driver: type[Driver], golden: Golden, bus: RegisterBus | None) -> Driver:
+def make(driver: type[Driver], golden: Golden, bus: Any) -> Driver:
     """The driver as the agent makes it."""
     config = msgspec.convert(dict(golden.options), driver.Config)
     return driver(config, bus) if driver.bus_kind != "none" else driver(config)
@@ -166,8 +171,10 @@ def check_channels(driver: type[Driver], golden: Golden, units: Collection[str])
 
 def check_golden(driver: type[Driver], golden: Golden) -> None:
     """The known registers give the known cells, of the declared types; twice, and again after a reopen."""
-    bus = golden.bus()
-    device = make(driver, golden, bus)
+    _check_cells(driver, golden, make(driver, golden, golden.bus()))
+
+
+def _check_cells(driver: type[Driver], golden: Golden, device: Driver) -> None:
     channels = driver.channels_of(device.config)
     for _ in range(2):
         cells = cycle(device)
@@ -215,11 +222,37 @@ def check_wrong_chip(driver: type[Driver], golden: Golden) -> None:
         _expect(DeviceMismatch, make(driver, golden, bus).open, "another part")
 
 
+def check_serial(driver: type[Driver], golden: Golden) -> None:
+    """The known bytes give the known cells. Garbled ones and silence give none; a line that is pulled is BusDown."""
+    from hardware.drivers.testing_serial import serial_line
+
+    with serial_line(golden.replies, golden.stream) as (peer, bus):
+        device = make(driver, golden, bus)
+        _check_cells(driver, golden, device)
+        peer.garble = True
+        bus.drain()
+        try:
+            cells = cycle(device)
+        except DeviceError:
+            cells = []
+        assert all(isinstance(cell, DeviceError) for cell in cells), f"garbled bytes gave {cells}"
+        peer.garble = False
+        bus.drain()
+        cycle(device)
+        peer.hang_up()
+        _expect(BusDown, partial(measure, device), "a line that was pulled")
+        device.close()
+    with serial_line({}, b"") as (_, bus):
+        _expect(DeviceNoAnswer, partial(cycle, make(driver, golden, bus)), "silence")
+
+
 def check_close(driver: type[Driver], golden: Golden) -> None:
     """`close` never raises: not before `open`, not twice, not on a dead bus."""
     bus = golden.bus()
     device = make(driver, golden, bus)
     device.close()
+    if driver.bus_kind == "serial":
+        return
     cycle(device)
     bus.fail_at = bus.transactions
     device.close()
@@ -230,8 +263,11 @@ def check_all(driver: type[Driver], golden: Golden, units: Collection[str]) -> N
     """Every check that fits the driver's kind of bus. Raises AssertionError with what broke."""
     check_config(driver, golden)
     check_channels(driver, golden, units)
-    check_golden(driver, golden)
     check_close(driver, golden)
+    if driver.bus_kind == "serial":
+        check_serial(driver, golden)
+        return
+    check_golden(driver, golden)
     if driver.bus_kind == "i2c":
         check_failures(driver, golden)
         check_short_read(driver, golden)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from edge_agent.config.example import EXAMPLE
 from edge_agent.config.lines import key_lines, line_of
 from edge_agent.config.load import load
-from edge_agent.config.model import CalibrateLinear, Config, Delta, Median
+from edge_agent.config.model import CalibrateLinear, Config, Delta, I2cSection, Median, SerialSection
 from edge_agent.config.values import nearest, parse_duration, parse_size, show_duration, show_size
 from edge_agent.errors import ConfigInvalid
 from wire.reading import Priority
@@ -104,7 +104,7 @@ a.toml:5 [cloud]: "cert" is missing
 a.toml:5 [cloud]: "key" is missing
 a.toml:6 [cloud]: url = "http://x:1" must be https://HOST:PORT
 a.toml:9 [buffer]: max_size = "2 XB" is not a size: write a number and B, kB, MB, GB, KiB, MiB or GiB, as in "2 GB"
-a.toml:11 [bus.i2c-1]: kind = "i3c" must be "i2c"
+a.toml:11 [bus.i2c-1]: kind = "i3c" is not one of "i2c", "serial" – did you mean "i2c"?
 a.toml:12 [bus.weather]: "device" is missing: write device = "/dev/i2c-N"
 a.toml:16 sensor "climate": driver "bme28" unknown – did you mean "bme280"?
 a.toml:19 sensor "climate": the id is taken: a.toml:15 has it too
@@ -134,10 +134,75 @@ def config_of(folder: Path, text: str, **more: str) -> Config:
     return load(folder / "a.toml")
 
 
+SERIAL = """
+[bus.plain]
+kind = "serial"
+port = "/dev/ttyUSB0"
+[bus.rs485]
+kind = "serial"
+port = "/dev/serial/by-id/usb-FTDI-if00-port0"
+baud = 19200
+parity = "even"
+stop = 2
+"""
+
+SERIAL_BAD = """\
+[bus.a]
+kind = "serial"
+port = "ttyUSB0"
+baud = 5
+parity = "E"
+bits = 9
+device = "/dev/i2c-1"
+[bus.b]
+kind = "serial"
+[bus.c]
+kind = "i2c"
+device = "/dev/i2c-1"
+baud = 9600
+[bus.d]
+device = "/dev/i2c-1"
+[[sensor]]
+id = "climate"
+driver = "bme280"
+bus = "b"
+[[sensor]]
+id = "fan"
+driver = "bme280"
+bus = "ok"
+[bus.ok]
+kind = "serial"
+port = "/dev/ttyUSB0"
+"""
+
+SERIAL_SAID = """\
+a.toml:3 [bus.a]: port = "ttyUSB0" must be a path such as /dev/ttyUSB0 or /dev/serial/by-id/...
+a.toml:4 [bus.a]: baud = 5 must be integer >= 50
+a.toml:5 [bus.a]: parity = "E" is not one of "none", "even", "odd" (known: even, none, odd)
+a.toml:6 [bus.a]: bits = 9 must be integer <= 8
+a.toml:7 [bus.a]: unknown key "device" (known: baud, bits, kind, parity, port, stop)
+a.toml:8 [bus.b]: "port" is missing
+a.toml:13 [bus.c]: unknown key "baud" (known: device, kind)
+a.toml:14 [bus.d]: "kind" is missing: one of "i2c", "serial"
+a.toml:23 sensor "fan": bus "ok" is of kind "serial"; this driver needs "i2c"
+"""
+
+
 def problems_of(folder: Path, text: str, **more: str) -> list[str]:
     with pytest.raises(ConfigInvalid) as caught:
         config_of(folder, text, **more)
     return caught.value.problems
+
+
+def test_serial_buses(tmp_path: Path) -> None:
+    assert config_of(tmp_path, SERIAL).buses == {
+        "plain": SerialSection("serial", "/dev/ttyUSB0"),
+        "rs485": SerialSection("serial", "/dev/serial/by-id/usb-FTDI-if00-port0", 19200, "even", 8, 2),
+    }
+
+
+def test_every_mistake_of_a_serial_bus_is_told(tmp_path: Path) -> None:
+    assert "\n".join(problems_of(tmp_path, SERIAL_BAD)) + "\n" == SERIAL_SAID
 
 
 def test_a_good_file_becomes_one_object_per_part(tmp_path: Path) -> None:
@@ -148,7 +213,7 @@ def test_a_good_file_becomes_one_object_per_part(tmp_path: Path) -> None:
     assert (config.cloud.address, config.cloud.ca) == ("fleet.example.org:8443", str(tmp_path / "ca.pem"))
     assert (config.cloud.cert, config.cloud.batch) == ("/keys/gw.pem", 0.0)
     assert (config.buffer.max_size, config.buffer.commit_interval) == (2_000_000_000, 5.0)
-    assert config.buses["i2c-1"].device == "/dev/i2c-1"
+    assert config.buses["i2c-1"] == I2cSection("i2c", "/dev/i2c-1")
     (sensor,) = config.sensors
     assert (sensor.id, sensor.interval, sensor.priority, sensor.config.address) == ("climate", 0.5, Priority.LOW, 0x77)
     temperature, pressure, _ = sensor.channels

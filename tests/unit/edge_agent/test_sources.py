@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from edge_agent.config.model import BusSection
+from edge_agent.config.model import I2cSection
 from edge_agent.sources import sensor
 from edge_agent.sources.sources import Sources, make_lines
 from hardware.driver import Cell
@@ -52,7 +52,7 @@ def states_of(ticks: list[Tick], set_id: int) -> list[int]:
 
 
 def test_one_line_per_bus_and_one_per_sensor_without() -> None:
-    buses = {"i2c-1": BusSection(kind="i2c", device="/dev/i2c-1")}
+    buses = {"i2c-1": I2cSection(kind="i2c", device="/dev/i2c-1")}
     plans = [
         sensor_plan("a", Script(), bus="i2c-1"),
         sensor_plan("b", Script()),

@@ -1,0 +1,1 @@
+"""Models of what hangs on serial lines, and pseudo-terminals to hang it on."""
