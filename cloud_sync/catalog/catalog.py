@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from wire.alarm import Alarm
 from wire.clock import Anchor
 from wire.reading import Tombstone
 from wire.segment import Header
@@ -109,6 +110,10 @@ class Catalog(Protocol):
 
     def record_tombstones(self, gateway: str, tombstones: Sequence[Tombstone]) -> None:
         """Idempotent; what is stored stays stored."""
+        ...
+
+    def record_alarms(self, gateway: str, alarms: Sequence[tuple[int, Alarm]]) -> None:
+        """Changes of alarms, each with its epoch. Idempotent by (gateway, id, phase, stamp)."""
         ...
 
     def put_series_sets(self, gateway: str, sets: Sequence[SeriesSet]) -> None:

@@ -16,7 +16,7 @@ from cloud_sync.metrics import Metrics
 from wire.clock import NS_PER_US, Clock
 from wire.messages import CloudFrames
 from wire.ranges import RangeSet
-from wire.sync.cloud import AskHello, CloudSession, Effect, Ingest, StoreSeriesSets, StoreTombstones
+from wire.sync.cloud import AskHello, CloudSession, Effect, Ingest, StoreAlarms, StoreSeriesSets, StoreTombstones
 from wire.sync.frames import Ack, CloudFrame
 
 T = TypeVar("T")
@@ -107,6 +107,9 @@ class Stream:
             case StoreTombstones(tombstones):
                 await self._blocking(partial(self._ports.ingestor.record_tombstones, self._gateway, tombstones))
                 self._send(self._session.recorded(effect))
+            case StoreAlarms(alarms):
+                await self._blocking(partial(self._ports.ingestor.record_alarms, self._gateway, alarms))
+                self._send(self._session.recorded(effect))
 
     async def _blocking(self, call: Callable[[], T]) -> T:
         found: list[T] = []
@@ -155,5 +158,6 @@ def merge_acks(frames: list[CloudFrame]) -> list[CloudFrame]:
         tuple(stored.items()),
         tuple(tombstone for ack in acks for tombstone in ack.tombstones),
         tuple(id_ for ack in acks for id_ in ack.message_ids),
+        alarms=tuple(key for ack in acks for key in ack.alarms),
     )
     return [*(frame for frame in frames if not isinstance(frame, Ack)), merged]

@@ -12,8 +12,10 @@ from cloud_sync.catalog.definitions import definition_text
 from cloud_sync.errors import StoreDown
 from cloud_sync.ingest.check import Checked, Shape, check, compare
 from cloud_sync.metrics import Metrics
+from cloud_sync.outage import Outage
 from cloud_sync.storage.object_store import ObjectStore
 from cloud_sync.storage.pack import PackRecord, encode_pack
+from wire.alarm import Alarm
 from wire.clock import NS_PER_S, Clock
 from wire.ranges import RangeSet
 from wire.reading import Tombstone
@@ -46,6 +48,7 @@ class Ingestor:
         self._store = store
         self._clock = clock
         self._metrics = metrics
+        self._store_outage = Outage("object store", clock)
         self._shapes: dict[int, Shape] = {}
         self._said: set[tuple[str, str]] = set()
 
@@ -80,12 +83,16 @@ class Ingestor:
         self._catalog.record_tombstones(gateway, tombstones)
         self._metrics.tombstones.inc(len(tombstones))
 
+    def record_alarms(self, gateway: str, alarms: Sequence[tuple[int, Alarm]]) -> None:
+        """Make them durable, each with its epoch. Raises CatalogDown."""
+        self._catalog.record_alarms(gateway, alarms)
+
     def put_series_sets(self, gateway: str, sets: Sequence[SeriesSet]) -> None:
         """Make definitions durable beside the packs, then known. Raises StoreDown, CatalogDown."""
         self._learn_shapes({one.id for one in sets})
         for one in sets:
             if one.id not in self._shapes:
-                self._store.put(f"{SERIES_PREFIX}{one.id:016x}.json", definition_text(one).encode())
+                self._put_object(f"{SERIES_PREFIX}{one.id:016x}.json", definition_text(one).encode())
         self._catalog.put_series_sets(gateway, sets)
 
     def _learn_shapes(self, set_ids: set[int]) -> None:
@@ -125,15 +132,22 @@ class Ingestor:
             ticket = self._catalog.open_pack()
             data, offsets = encode_pack(ticket.pack_id, self._catalog.generation(), ticket.deadline_us, records)
             try:
-                self._store.put(ticket.key, data)
-            except StoreDown as error:
+                self._put_object(ticket.key, data)
+            except StoreDown:
                 if pause_s is None:
                     raise
-                log.warning("pack not written key=%s retry_s=%s error=%s", ticket.key, pause_s, error)
                 self._clock.sleep(pause_s)
             else:
                 return ticket, len(data), offsets
         raise AssertionError("the last attempt returns or raises")
+
+    def _put_object(self, key: str, data: bytes) -> None:
+        try:
+            self._store.put(key, data)
+        except StoreDown as error:
+            self._store_outage.failed(error)
+            raise
+        self._store_outage.worked()
 
     def _count(self, items: Sequence[_Item], results: Sequence[Resolved]) -> None:
         metrics = self._metrics

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from edge_agent.errors import OutboxFull
+from edge_agent.outbox.alarm_rows import add_alarms, forget_alarms
 from edge_agent.outbox.budget import evict, room_for
 from edge_agent.outbox.outbox import EpochRow, NewAtom, Outbox
 from edge_agent.outbox.requests import Asked
+from wire.alarm import Alarm
 from wire.clock import Anchor
 from wire.ranges import RangeSet
 from wire.reading import Tombstone
@@ -30,7 +32,9 @@ class Batch:
     anchor: Anchor | None = None
     atoms: tuple[NewAtom, ...] = ()
     tombstones: tuple[Tombstone, ...] = ()
+    alarms: tuple[Alarm, ...] = ()
     state: Mapping[str, bytes] = field(default_factory=dict)
+    state_deleted: Sequence[str] = ()
     lent: Mapping[int, RangeSet] = field(default_factory=dict)
 
     @property
@@ -106,12 +110,18 @@ def write(outbox: Outbox, batch: Batch, bytes_max: int) -> Written:
             outbox.set_aside(aside.atom_id, aside.reason)
         outbox.forget_tombstones(batch.asked.tombstones)
         evicted = evict(outbox, batch.room, bytes_max, batch.lent) if batch.atoms else 0
+        if batch.asked.alarms:
+            forget_alarms(outbox.database.connection, batch.asked.alarms)
         for atom in batch.atoms:
             outbox.add_atom(batch.row, atom)
+        if batch.alarms:
+            add_alarms(outbox.database.connection, batch.row.epoch, batch.alarms)
         for stone in batch.tombstones:
             outbox.add_tombstone(stone)
         for name, value in batch.state.items():
             outbox.set_state(name, value)
+        for name in batch.state_deleted:
+            outbox.delete_state(name)
         if batch.journal_lsn != batch.row.journal_lsn:
             outbox.advance(batch.row, batch.next_seq, batch.journal_lsn, batch.rate, batch.anchor)
     return Written(gone, settled, evicted)

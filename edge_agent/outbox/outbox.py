@@ -102,6 +102,15 @@ class Outbox:
             (name, value),
         )
 
+    def states(self, prefix: str) -> dict[str, bytes]:
+        """All that is kept under names that begin so."""
+        rows = self._execute("SELECT key, value FROM state WHERE substr(key, 1, ?) = ?", (len(prefix), prefix))
+        return dict(rows.fetchall())
+
+    def delete_state(self, name: str) -> None:
+        """Keep it no more."""
+        self._execute("DELETE FROM state WHERE key = ?", (name,))
+
     # epochs
 
     def epochs(self) -> list[EpochRow]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from threading import Lock
 
+from wire.alarm import AlarmKey
 from wire.ranges import RangeSet
 
 Key = tuple[int, int, int, int]  # of a tombstone
@@ -25,9 +26,10 @@ class Asked:
     acked: dict[int, RangeSet]
     asides: tuple[Aside, ...]
     tombstones: tuple[Key, ...]
+    alarms: tuple[AlarmKey, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.acked or self.asides or self.tombstones)
+        return bool(self.acked or self.asides or self.tombstones or self.alarms)
 
 
 class Requests:
@@ -38,10 +40,11 @@ class Requests:
         self._acked: dict[int, RangeSet] = {}
         self._asides: dict[Aside, tuple[int, int, int]] = {}
         self._tombstones: dict[Key, None] = {}
+        self._alarms: dict[AlarmKey, None] = {}
         self._lent: dict[int, RangeSet] = {}
 
     def __bool__(self) -> bool:
-        return bool(self._acked or self._asides or self._tombstones)
+        return bool(self._acked or self._asides or self._tombstones or self._alarms)
 
     def ack(self, number: int, ranges: RangeSet) -> None:
         """Delete the atoms in these ranges."""
@@ -58,6 +61,11 @@ class Requests:
         """The cloud has them."""
         with self._lock:
             self._tombstones.update(dict.fromkeys(keys))
+
+    def forget_alarms(self, keys: list[AlarmKey]) -> None:
+        """The cloud has them."""
+        with self._lock:
+            self._alarms.update(dict.fromkeys(keys))
 
     def lend(self, number: int, ranges: RangeSet) -> None:
         """These are under way to the cloud: the budget leaves them alone."""
@@ -81,6 +89,11 @@ class Requests:
         with self._lock:
             return set(self._tombstones)
 
+    def forgotten_alarms(self) -> set[AlarmKey]:
+        """Alarms that the view no longer shows."""
+        with self._lock:
+            return set(self._alarms)
+
     def look(self) -> Asked:
         """Everything asked so far."""
         with self._lock:
@@ -88,6 +101,7 @@ class Requests:
                 {number: ranges.copy() for number, ranges in self._acked.items()},
                 tuple(self._asides),
                 tuple(self._tombstones),
+                tuple(self._alarms),
             )
 
     def done(self, asked: Asked, gone: dict[int, RangeSet]) -> None:
@@ -102,3 +116,5 @@ class Requests:
                 self._asides.pop(aside, None)
             for key in asked.tombstones:
                 self._tombstones.pop(key, None)
+            for alarm in asked.alarms:
+                self._alarms.pop(alarm, None)

@@ -27,7 +27,7 @@ from wire.ranges import RangeSet
 log = logging.getLogger(__name__)
 
 PAGE_COUNT = slice(28, 32)  # SQLite file format 1.3.8
-COPIED = ("meta", "series_sets", "settled", "tombstones", "losses", "aside", "state")
+COPIED = ("meta", "series_sets", "settled", "tombstones", "losses", "aside", "alarms", "state")
 
 
 def salvage(path: Path, options: OutboxOptions, cause: str) -> None:

@@ -54,6 +54,19 @@ def tables(db: Database) -> None:
         db.execute(statement)
 
 
+@migrations()
+def alarms(db: Database) -> None:
+    """Version 2: changes of alarms that the cloud has not acknowledged."""
+    db.execute(
+        """CREATE TABLE alarms (
+            number INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, id INTEGER NOT NULL, phase INTEGER NOT NULL,
+            stamp_us INTEGER NOT NULL, onset_us INTEGER NOT NULL, series TEXT NOT NULL, rule TEXT NOT NULL,
+            score REAL NOT NULL, threshold REAL NOT NULL, value REAL, expected REAL, low REAL, high REAL,
+            unit TEXT NOT NULL, severity INTEGER NOT NULL, UNIQUE (id, phase, stamp_us)
+        ) STRICT"""
+    )
+
+
 def migrate(connection: sqlite3.Connection, version: int) -> None:
     """Bring the file to `version`, one migration after another, each in its own transaction."""
     database = Database(connection)

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from edge_agent.errors import OutboxCorrupt
+from edge_agent.outbox.alarm_rows import ALARM_COLUMNS, alarm_of
 from edge_agent.outbox.database import SUSPECT, connect, translated
 from edge_agent.outbox.keys import SEQ_END, first_of, key, priority_of
 from edge_agent.outbox.outbox import set_of
 from edge_agent.outbox.requests import Aside, Key, Requests
+from wire.alarm import Alarm, AlarmKey
 from wire.ranges import RangeSet
 from wire.reading import LossReason, Priority, Tombstone
 from wire.series import SeriesSet
@@ -143,6 +145,20 @@ class RecorderView:
     def tombstones_acked(self, keys: Iterable[Key]) -> None:
         """See `OutboxView`. Hidden now, deleted with the next commit; one that comes back is recorded again."""
         self._requests.forget_tombstones(list(keys))
+
+    def alarms(self, limit: int) -> list[tuple[int, Alarm]]:
+        """See `OutboxView`."""
+        forgotten = self._requests.forgotten_alarms()
+        rows = self._all(
+            f"SELECT {ALARM_COLUMNS} FROM alarms ORDER BY number LIMIT ?",  # noqa: S608 - our own names
+            limit + len(forgotten),
+        )
+        found = (alarm_of(row) for row in rows)
+        return [(epoch, alarm) for epoch, alarm in found if alarm.key not in forgotten][:limit]
+
+    def alarms_acked(self, keys: Iterable[AlarmKey]) -> None:
+        """See `OutboxView`. Hidden now, deleted with the next commit; one that comes back is recorded again."""
+        self._requests.forget_alarms(list(keys))
 
     def series_sets(self, ids: Iterable[int]) -> list[SeriesSet]:
         """See `OutboxView`."""

@@ -21,7 +21,7 @@ from wire.codec import decode
 from wire.messages import CloudFrames
 from wire.ranges import RangeSet
 from wire.reading import CellState
-from wire.sync.cloud import AskHello, CloudSession, Ingest, StoreSeriesSets, StoreTombstones
+from wire.sync.cloud import AskHello, CloudSession, Ingest, StoreAlarms, StoreSeriesSets, StoreTombstones
 from wire.sync.frames import CloudFrame
 from wire.sync.outcomes import CatalogOutcome, Stored
 
@@ -144,6 +144,9 @@ class SimCloud:
                 self._ingestor.put_series_sets(session.stream.name, sets)
             case StoreTombstones() as effect:
                 self._ingestor.record_tombstones(session.stream.name, effect.tombstones)
+                session.answer([session.machine.recorded(effect)])
+            case StoreAlarms() as effect:
+                self._ingestor.record_alarms(session.stream.name, effect.alarms)
                 session.answer([session.machine.recorded(effect)])
             case Ingest() as effect:
                 self._queue.add(Submission(session.stream.name, effect.message, (session, effect)), self._world.now)

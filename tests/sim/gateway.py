@@ -251,6 +251,7 @@ class SimGateway:
             and not self._held
             and not any(offer.offered for offer in self._view.offers())
             and not self._view.tombstones(1)
+            and not self._view.alarms(1)
         )
 
     def stop(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+from wire.alarm import Alarm, AlarmKey
 from wire.codec import decode
 from wire.coverage import Coverage, Fit
 from wire.errors import SegmentCorrupt, UnsupportedFormat
@@ -26,6 +27,7 @@ class MemoryCloud:
     values: Counter[int] = field(default_factory=Counter)  # how often each value is stored
     tombstones: dict[tuple[int, int, int, int], Tombstone] = field(default_factory=dict)
     next_seq: dict[int, int] = field(default_factory=dict)
+    alarms: dict[AlarmKey, Alarm] = field(default_factory=dict)
 
     def copy(self, generation: int) -> MemoryCloud:
         """A backup, to be restored under a new generation."""
@@ -36,6 +38,7 @@ class MemoryCloud:
             self.values.copy(),
             dict(self.tombstones),
             dict(self.next_seq),
+            dict(self.alarms),
         )
 
     def of(self, epoch: int) -> Coverage:
@@ -54,6 +57,11 @@ class MemoryCloud:
         for tombstone in tombstones:
             self.tombstones[tombstone.key] = tombstone
             self.of(tombstone.epoch).tombstone(tombstone.first, tombstone.end)
+
+    def record_alarms(self, alarms: tuple[tuple[int, Alarm], ...]) -> None:
+        for epoch, alarm in alarms:
+            assert epoch in self.next_seq
+            assert self.alarms.setdefault(alarm.key, alarm) == alarm
 
     def commit(self, message: MessageFrame) -> tuple[Outcome, RangeSet]:
         """One message in one transaction."""

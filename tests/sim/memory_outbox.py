@@ -10,6 +10,7 @@ import copy
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from wire.alarm import Alarm, AlarmKey, Phase
 from wire.clock import Anchor
 from wire.codec import encode
 from wire.merge import segment_of
@@ -41,6 +42,8 @@ class Disk:
     atoms: dict[Key, StoredAtom] = field(default_factory=dict)
     values: dict[Key, tuple[int, ...]] = field(default_factory=dict)  # what each atom holds, in Seq order
     tombstones: dict[tuple[int, int, int, int], Tombstone] = field(default_factory=dict)
+    alarms: dict[AlarmKey, tuple[int, Alarm]] = field(default_factory=dict)  # to be sent
+    raised: set[AlarmKey] = field(default_factory=set)  # the checker's: every alarm ever committed
     generation: int = 0
     lsn: int = 0  # commits
     places: dict[int, Place] = field(default_factory=dict)  # the checker's: every value ever committed
@@ -51,6 +54,8 @@ class Disk:
             dict(self.atoms),
             dict(self.values),
             dict(self.tombstones),
+            dict(self.alarms),
+            set(self.raised),
             self.generation,
             self.lsn,
             dict(self.places),
@@ -114,6 +119,15 @@ class MemoryOutbox:
             self.live.places[value] = (epoch.id, epoch.next_seq + place)
         epoch.next_seq += segment.count
         self._own.add(key)
+
+    def alarm(self, number: int, phase: Phase, stamp_us: int) -> None:
+        """One change of an alarm, durable with what was committed before it."""
+        alarm = Alarm(
+            number, "sensor/channel0", "high 5", phase, 0, stamp_us, 1.5, 5.0, 6.5, None, None, 5.0, "Cel"
+        )  # fmt: skip
+        self.live.alarms[alarm.key] = self.live.epochs[-1].id, alarm
+        self.live.raised.add(alarm.key)
+        self._fsync()
 
     def evict(self, keys: Sequence[Key]) -> None:
         """The budget is short: whole atoms become tombstones."""
@@ -181,6 +195,13 @@ class MemoryOutbox:
     def tombstones_acked(self, keys: Iterable[tuple[int, int, int, int]]) -> None:
         for key in keys:
             self.live.tombstones.pop(key, None)
+
+    def alarms(self, limit: int) -> list[tuple[int, Alarm]]:
+        return list(self.live.alarms.values())[:limit]
+
+    def alarms_acked(self, keys: Iterable[AlarmKey]) -> None:
+        for key in keys:
+            self.live.alarms.pop(key, None)
 
     def series_sets(self, ids: Iterable[int]) -> list[SeriesSet]:
         return [self._series for one in ids if one == self._series.id]

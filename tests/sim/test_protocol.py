@@ -17,11 +17,20 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from tests.sim.memory_cloud import MemoryCloud
 from tests.sim.memory_outbox import ANCHOR, Disk, MemoryOutbox
+from wire.alarm import AlarmKey, Phase
 from wire.clock import Anchor
 from wire.messages import CloudFrames, GatewayFrames
 from wire.ranges import RangeSet
 from wire.reading import Priority
-from wire.sync.cloud import AskHello, CloudSession, Ingest, SessionOptions, StoreSeriesSets, StoreTombstones
+from wire.sync.cloud import (
+    AskHello,
+    CloudSession,
+    Ingest,
+    SessionOptions,
+    StoreAlarms,
+    StoreSeriesSets,
+    StoreTombstones,
+)
 from wire.sync.frames import Ack, CloudFrame, GatewayFrame, Welcome
 from wire.sync.gateway import GatewaySync, Identity, SyncOptions
 from wire.sync.outbox_view import StoredAtom
@@ -30,6 +39,7 @@ BOXES_MAX = 3
 OTHER_ANCHOR = Anchor(2_000_000, 1_700_000_009_000_000, False, 0)
 STORM = {  # weights
     "commit": 16,
+    "alarm": 4,
     "connect": 12,
     "up": 20,
     "cloud": 12,
@@ -87,6 +97,7 @@ class Protocol(RuleBasedStateMachine):
         self.zombies: list[Stream] = []
         self.uncommitted: list[tuple[Stream, Ingest]] = []
         self.seen: dict[int, RangeSet] = {}
+        self.alarms_restored: set[AlarmKey] = set()  # acknowledged, then lost with the cloud's newest state
         self.boxes = [self.box(Disk())]
 
     def number(self) -> int:
@@ -142,6 +153,15 @@ class Protocol(RuleBasedStateMachine):
             box.outbox.commit(box.outbox.next_seq(), values, priority, anchor)
         box.ram_lsn = box.outbox.disk.lsn
         self.send(box, box.sync.committed(self.now, alarm=priority is Priority.ALARM))
+
+    @rule(at=pick)
+    def alarm(self, at: int) -> None:
+        """One alarm is raised, or the last one of this box grows or ends."""
+        box = self.chosen(at)
+        number = self.number()
+        box.outbox.alarm(number if at % 3 else max(1, number - 1), Phase(1 + at % 3), number)
+        box.ram_lsn = box.outbox.disk.lsn
+        self.send(box, box.sync.committed(self.now, alarm=True))
 
     @rule(at=pick)
     def connect(self, at: int) -> None:
@@ -294,6 +314,9 @@ class Protocol(RuleBasedStateMachine):
             case StoreTombstones() as effect:
                 self.cloud.record_tombstones(effect.tombstones)
                 stream.down.append(stream.at_cloud.encode(stream.session.recorded(effect)))
+            case StoreAlarms() as effect:
+                self.cloud.record_alarms(effect.alarms)
+                stream.down.append(stream.at_cloud.encode(stream.session.recorded(effect)))
             case Ingest() as effect:
                 self.uncommitted.append((stream, effect))
 
@@ -327,6 +350,7 @@ class Protocol(RuleBasedStateMachine):
         if not self.cloud_backups or any(box.unproven for box in self.boxes):
             return
         self.forget_streams()
+        self.alarms_restored |= self.cloud.alarms.keys()
         self.cloud = self.cloud_backups[at % len(self.cloud_backups)].copy(self.number())
         self.seen.clear()
 
@@ -418,6 +442,13 @@ class Protocol(RuleBasedStateMachine):
                         f"{value} at {seq} of epoch {epoch} is lost"
                     )
 
+    @invariant()
+    def no_alarm_is_lost(self) -> None:
+        """One that a box committed is in the cloud, or waits in the box."""
+        for box in self.boxes:
+            live = box.outbox.live
+            assert live.raised - self.alarms_restored <= self.cloud.alarms.keys() | live.alarms.keys()
+
     def teardown(self) -> None:
         """In the end all is delivered."""
         if not hasattr(self, "boxes"):
@@ -425,15 +456,17 @@ class Protocol(RuleBasedStateMachine):
         for _ in range(400):
             self.now += 0.1
             if not self.one_round():
-                if not any(box.outbox.live.atoms for box in self.boxes):
+                if not any(box.outbox.live.atoms or box.outbox.live.alarms for box in self.boxes):
                     break
                 self.wait(0, 31.0)
         for box in self.boxes:
             assert box.outbox.live.atoms == {}
             assert box.outbox.live.tombstones == {}
+            assert box.outbox.live.alarms == {}
             assert box.sync.status.in_flight == 0
         self.nothing_is_stored_twice()
         self.nothing_is_lost()
+        self.no_alarm_is_lost()
 
 
 TestProtocol = Protocol.TestCase

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wire.alarm import Alarm, Phase, Severity
 from wire.errors import ProtocolViolation
 from wire.messages import FRAME_BYTES_MAX, SYNC_METHOD, CloudFrames, GatewayFrames
 from wire.ranges import SEQ_MAX, RangeSet
@@ -17,6 +18,7 @@ from wire.segment import MESSAGE_BYTES_MAX
 from wire.series import SeriesDef, SeriesSet, StampUnit, ValueType
 from wire.sync.frames import (
     Ack,
+    AlarmsFrame,
     EpochCoverage,
     EpochOffer,
     Hello,
@@ -81,7 +83,28 @@ series_defs = st.builds(
     ids,
 )
 series_sets = st.builds(SeriesSet, st.lists(series_defs, min_size=1, max_size=4).map(tuple), st.sampled_from(StampUnit))
+numbers = st.floats(allow_nan=False, allow_infinity=False)
+alarm_ids, phases = st.integers(1, SEQ_MAX), st.sampled_from(Phase)
+alarms = st.builds(
+    Alarm,
+    alarm_ids,
+    words,
+    words,
+    phases,
+    int64,
+    int64,
+    numbers,
+    numbers,
+    floats,
+    floats,
+    floats,
+    floats,
+    words,
+    st.sampled_from(Severity),
+)
+alarm_keys = st.tuples(alarm_ids, phases.map(int), int64)
 gateway_frames = st.one_of(
+    st.builds(AlarmsFrame, st.lists(st.tuples(st.sampled_from(EPOCHS), alarms), max_size=4).map(tuple)),
     st.builds(MessageFrame, ids, st.sampled_from(EPOCHS), hashes, st.binary(min_size=1, max_size=40)),
     st.builds(TombstonesFrame, st.lists(tombstones(), max_size=4).map(tuple)),
     st.builds(SeriesSetsFrame, st.lists(series_sets, max_size=2).map(tuple)),
@@ -102,6 +125,7 @@ cloud_frames = st.one_of(
         st.lists(tombstones(), max_size=3).map(tuple),
         st.lists(ids, max_size=3).map(tuple),
         hashes,
+        st.lists(alarm_keys, max_size=3).map(tuple),
     ),
     st.builds(Overlap, ids, coverages()),
     st.builds(NeedSeries, ids, st.lists(hashes, max_size=3).map(tuple)),
@@ -184,6 +208,10 @@ def tombstone(**fields: Any) -> bytes:
     return gateway_bytes(tombstones=pb.Tombstones(tombstones=[pb.Tombstone(**({"end": 1, "reason": 1} | fields))]))
 
 
+def alarm(**fields: Any) -> bytes:
+    return gateway_bytes(alarms=pb.Alarms(alarms=[pb.Alarm(**({"id": 1, "phase": 1, "severity": 2} | fields))]))
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -217,6 +245,21 @@ def tombstone(**fields: Any) -> bytes:
         tombstone(count=1 << 63),
         tombstone(epoch_index=3),
         gateway_bytes(tombstones=pb.Tombstones(tombstones=[pb.Tombstone(end=1, reason=1)] * 1025)),
+        alarm(id=0),
+        alarm(id=1 << 63),
+        alarm(phase=0),
+        alarm(phase=4),
+        alarm(epoch_index=3),
+        alarm(severity=0),
+        alarm(severity=4),
+        alarm(score=float("nan")),
+        alarm(threshold=float("inf")),
+        alarm(value=float("nan")),
+        alarm(low=float("-inf")),
+        alarm(series="s" * 2000),
+        alarm(rule="\0"),
+        alarm(unit="u" * 2000),
+        gateway_bytes(alarms=pb.Alarms(alarms=[pb.Alarm(id=1, phase=1, severity=1)] * 1025)),
         one_series(sensor=""),
         one_series(channel="a/b"),
         one_series(den=0),
@@ -244,6 +287,8 @@ def test_the_cloud_refuses(data: bytes) -> None:
         cloud_bytes(ack=pb.Ack(stored=[pb.AckedRanges(epoch_index=3)])),
         cloud_bytes(ack=pb.Ack(stored=[pb.AckedRanges(ranges=[4, 0])])),
         cloud_bytes(ack=pb.Ack(tombstones=[pb.Tombstone(end=1)])),
+        cloud_bytes(ack=pb.Ack(alarms=[pb.AlarmKey(id=1, phase=9)])),
+        cloud_bytes(ack=pb.Ack(alarms=[pb.AlarmKey(id=1, phase=1)] * 1025)),
         cloud_bytes(need_series=pb.NeedSeries(ids=[1 << 63])),
         cloud_bytes(refused=pb.Refused(code="c" * 2000)),
     ],

@@ -2,14 +2,24 @@ from __future__ import annotations
 
 import pytest
 
+from wire.alarm import Alarm, Phase
 from wire.errors import ProtocolViolation
 from wire.ranges import RangeSet
 from wire.reading import LossReason, Tombstone
 from wire.series import SeriesDef, SeriesSet
-from wire.sync.cloud import AskHello, CloudSession, Ingest, SessionOptions, StoreSeriesSets, StoreTombstones
+from wire.sync.cloud import (
+    AskHello,
+    CloudSession,
+    Ingest,
+    SessionOptions,
+    StoreAlarms,
+    StoreSeriesSets,
+    StoreTombstones,
+)
 from wire.sync.frames import (
     MESSAGES_IN_FLIGHT_MAX,
     Ack,
+    AlarmsFrame,
     EpochCoverage,
     EpochOffer,
     Hello,
@@ -72,6 +82,11 @@ def test_tombstones_and_definitions() -> None:
     assert effect == StoreTombstones(lost)
     assert isinstance(effect, StoreTombstones)
     assert session.recorded(effect) == Ack(77, tombstones=lost)
+    alarm = Alarm(5, "s/c", "high 3", Phase.GREW, 10, 20, 1.0, 3.0, 4.0, None, None, 3.0, "Cel")
+    effect = session.received(AlarmsFrame(((1, alarm),)))
+    assert effect == StoreAlarms(((1, alarm),))
+    assert isinstance(effect, StoreAlarms)
+    assert session.recorded(effect) == Ack(77, alarms=((5, 2, 20),))
     assert session.received(SeriesSetsFrame(sets)) == StoreSeriesSets(sets)
 
 
