@@ -237,8 +237,9 @@ class GatewaySync:
             if any(coverage.stored.overlaps(first, end) for first, end in offer.offered):
                 self._view.acked(offer.epoch, coverage.stored)
         self._generation = welcome.generation
-        if welcome.generation != hello.generation_seen:
-            self._view.adopt_generation(welcome.generation, self._gone(hello, welcome))
+        gone = self._gone(hello, welcome)
+        if gone or welcome.generation != hello.generation_seen:
+            self._view.adopt_generation(welcome.generation, gone)
         self._flow.answered(HELLO_BYTES, now)
         self._flow.delay(now - self._hello_at)
         self._flow.grant(welcome.credit_bytes)
@@ -250,7 +251,10 @@ class GatewaySync:
         return [*self._series_frames(welcome.need_series), *self._pump(now)]
 
     def _gone(self, hello: Hello, welcome: Welcome) -> list[tuple[int, RangeSet]]:
-        """What is neither in the cloud nor here: acknowledged and deleted once, lost with the cloud's restore."""
+        """What is neither in the cloud nor here: acknowledged and deleted once, lost with the cloud's restore.
+
+        Looked for whatever the generation says: an older catalog may have been put back without a word.
+        """
         known = {offer.epoch: offer.offered.copy() for offer in hello.epochs}
         for tombstone in self._view.tombstones(ALL):
             if tombstone.epoch in known:

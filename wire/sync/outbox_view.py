@@ -89,7 +89,7 @@ class OutboxView(Protocol):
         ...
 
     def adopt_generation(self, generation: int, gone: Iterable[tuple[int, RangeSet]]) -> None:
-        """A new cloud generation: remember it and leave CLOUD_RESTORED tombstones for what is nowhere any more."""
+        """Remember the cloud's generation and leave CLOUD_RESTORED tombstones for what is nowhere any more."""
         ...
 
     def begin_epoch(self, covered: RangeSet) -> None:

@@ -479,6 +479,22 @@ def test_a_new_generation_is_told_what_is_gone() -> None:
     assert bench.outbox.generation_seen() == 78
 
 
+def test_what_an_older_catalog_of_the_same_generation_forgot_is_told() -> None:
+    """Put back without `cloud-sync restored`: without a word its ledger would call these pending for ever."""
+    bench = Bench()
+    for _ in range(3):
+        bench.commit()
+    sent = only(bench.connect())
+    bench.ack(sent)
+    bench.sync.disconnected(0.0)
+    frames = bench.connect(EpochCoverage(RangeSet([(0, 2)]), RangeSet()))
+    assert isinstance(frames[0], TombstonesFrame)
+    assert [(t.first, t.end, t.reason) for t in frames[0].tombstones] == [(2, 6, LossReason.CLOUD_RESTORED)]
+    bench.sync.received(Ack(GENERATION, (), frames[0].tombstones, ()), bench.now)
+    bench.sync.disconnected(0.0)
+    assert not bench.connect(EpochCoverage(RangeSet([(0, 2)]), RangeSet([(2, 6)])))
+
+
 def test_an_ack_of_another_generation_deletes_nothing() -> None:
     bench = Bench()
     bench.commit()
