@@ -16,6 +16,7 @@ OWN = {
     "csv-replay": "hardware.drivers.csv_replay:CsvReplay",
     "ina219": "hardware.drivers.ina219:INA219",
     "modbus": "hardware.drivers.modbus:Modbus",
+    "nmea-gps": "hardware.drivers.nmea_gps:NmeaGps",
     "sht3x": "hardware.drivers.sht3x:SHT3x",
 }
 

@@ -15,7 +15,8 @@ REPEAT_S = 0.05  # a part that speaks by itself says the same so often
 
 
 class SerialPeer:
-    """Answers `replies`, and says `stream` again and again. `garble` flips a bit in the middle of all it says."""
+    """Answers `replies`, and says `stream` again and again. `garble` flips bits in all it says: not the
+    same one, which a sum by exclusive or would not see."""
 
     def __init__(self, replies: Mapping[bytes, bytes], stream: bytes) -> None:
         self.garble = False
@@ -51,9 +52,8 @@ class SerialPeer:
                 self._say(self._stream)
 
     def _say(self, data: bytes) -> None:
-        if self.garble and data:
-            middle = len(data) // 2
-            data = data[:middle] + bytes([data[middle] ^ 0x01]) + data[middle + 1 :]
+        if self.garble:
+            data = bytes(byte ^ (1 << at % 7 if at % 13 == 5 % len(data) else 0) for at, byte in enumerate(data))
         with suppress(BlockingIOError):  # nobody reads: a UART loses it too
             os.write(self._master, data)
 
