@@ -13,7 +13,7 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its C core writes to stderr w
 import grpc
 import grpc.aio
 
-from edge_agent.errors import AgentError, CredentialsRejected, LinkDown
+from edge_agent.errors import AgentError, CredentialsRejected, LinkDown, OutboxFull, StateBusy
 from edge_agent.sync.credentials import Credentials
 from wire.clock import NS_PER_S, Clock
 from wire.errors import ProtocolViolation
@@ -94,7 +94,7 @@ class SyncClient:
             except CredentialsRejected as error:
                 self._lose(error, CredentialsRejected)
                 wait_s = REJECTED_S_MIN
-            except (LinkDown, ProtocolViolation) as error:
+            except (LinkDown, ProtocolViolation, OutboxFull, StateBusy) as error:  # a new generation needs room as well
                 self._lose(error, LinkDown)
             reconnect_at = self._machine.reconnect_at or 0.0
             await asyncio.sleep(max(reconnect_at - self._now(), wait_s, 0.0))

@@ -14,14 +14,17 @@ from pathlib import Path
 import pytest
 
 from cloud_sync.auth.ca import PkiFiles, create_ca
+from edge_agent.errors import OutboxFull
 from edge_agent.outbox.options import OutboxOptions
 from edge_agent.outbox.recorder import Recorder
+from edge_agent.outbox.view import RecorderView
 from edge_agent.sync.credentials import Credentials
 from edge_agent.sync.grpc_transport import SyncClient, brief
 from tests.unit.cloud_sync.gateway import ROOM
 from tests.unit.cloud_sync.grpc_api.test_server import Cloud, issue
 from tests.unit.cloud_sync.grpc_api.test_server import cloud as cloud  # noqa: PLC0414 - a fixture
 from wire.clock import SystemClock
+from wire.ranges import RangeSet
 from wire.reading import Tick
 from wire.sync.gateway import Identity, SyncOptions
 
@@ -125,6 +128,28 @@ async def test_a_server_that_stops_is_found_again(
     levels = [record.levelname for record in caplog.records if record.name == LOGGER]
     assert levels == ["INFO", "WARNING", "INFO"], caplog.text
     assert "again" in caplog.records[-1].getMessage()
+    recorder.close()
+
+
+async def test_a_full_disk_costs_the_connection_not_the_agent(
+    cloud: Cloud, recorder: Recorder, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new generation is to be written down before anything is sent; sensors must not stop for want of room."""
+    take(recorder, 0, 3)
+    adopt = RecorderView.adopt_generation
+    tries: list[int] = []
+
+    def full_once(view: RecorderView, generation: int, gone: list[tuple[int, RangeSet]]) -> None:
+        tries.append(generation)
+        if len(tries) == 1:
+            raise OutboxFull("no room on the disk")
+        adopt(view, generation, gone)
+
+    monkeypatch.setattr(RecorderView, "adopt_generation", full_once)
+    async with syncing(recorder, cloud.address, cloud.keys) as client:
+        await until(client.is_drained)
+    assert len(tries) == 2
+    assert "no room on the disk" in caplog.text
     recorder.close()
 
 
