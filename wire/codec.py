@@ -8,6 +8,7 @@ from __future__ import annotations
 import zlib
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wire.clock import Anchor
 from wire.codec_block import decode_block, encode_block
@@ -62,7 +63,13 @@ def read_header(data: bytes) -> Header:
         SegmentCorrupt: not a segment, damaged, or over a bound.
         UnsupportedFormat: a newer version, class, kind or flag.
     """
-    return _read_head(_reader(data))[0]
+    return open_segment(data)[1]
+
+
+def open_segment(data: bytes) -> tuple[Reader, Header, list[list[ValueType]]]:
+    """As `read_header`, with a reader at the first block's body and the value types of each block's columns."""
+    reader = _reader(data)
+    return reader, *_read_head(reader)
 
 
 def decode(data: bytes) -> Segment:
@@ -74,14 +81,13 @@ def decode(data: bytes) -> Segment:
         SegmentCorrupt: not a segment, damaged, over a bound, or its parts contradict each other.
         UnsupportedFormat: a newer version, class, kind, flag or codec, or pco columns where pcodec is not installed.
     """
-    reader = _reader(data)
-    header, types = _read_head(reader)
+    reader, header, types = open_segment(data)
     blocks = [decode_block(reader, head, value_types) for head, value_types in zip(header.blocks, types)]
     if reader.at != reader.end:
         raise SegmentCorrupt(f"{reader.end - reader.at} bytes after the last block")
     for block in blocks:
         _check_stamps(block)
-    _check_counts(header, blocks)
+    check_counts(header, [block.states for block in blocks])
     return Segment(header.priority, header.kind, header.anchor, header.atoms, blocks)
 
 
@@ -249,15 +255,15 @@ def _check_stamps(block: Block) -> None:
         )
 
 
-def _check_counts(header: Header, blocks: list[Block]) -> None:
-    """The ABSENT cells in each atom's ticks must be as many as its count leaves out."""
+def check_counts(header: Header, planes: list[NDArray[np.uint8] | None]) -> None:
+    """The ABSENT cells in each atom's ticks must be as many as its count leaves out. planes: states of each block."""
     absent = np.zeros(len(header.atoms), np.int64)
-    for index, block in enumerate(blocks):
-        if block.states is not None:
+    for index, states in enumerate(planes):
+        if states is not None:
             ends = np.cumsum([0, *(atom.ticks[index] for atom in header.atoms)])
-            missing = np.cumsum(np.concatenate(([0], (block.states == CellState.ABSENT).sum(axis=0))))
+            missing = np.cumsum(np.concatenate(([0], (states == CellState.ABSENT).sum(axis=0))))
             absent += np.diff(missing[ends])
     for atom, found in zip(header.atoms, absent.tolist()):
-        grid = sum(n * len(block.columns) for n, block in zip(atom.ticks, blocks))
+        grid = sum(n * block.columns for n, block in zip(atom.ticks, header.blocks))
         if grid - found != atom.count:
             raise SegmentCorrupt(f"atom at {atom.first} has {grid - found} cells, its head says {atom.count}")

@@ -5,6 +5,7 @@ Row 0 is the stamps, then one row per column, then one per column for scores. A 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,8 @@ PCO_READINGS_ALWAYS = 300
 PCO_BITS_MIN = {ValueType.INT: 16, ValueType.FLOAT32: 64, ValueType.FLOAT64: 8}  # below PCO_READINGS_ALWAYS
 PCO_BITS_MIN_STEPS = 26  # for columns that have a step: their bits already hold what pco would find
 
+U8 = NDArray[np.uint8]
+
 VALUE_TYPES = {dtype: value_type for value_type, dtype in DTYPES.items()}
 
 
@@ -78,8 +81,22 @@ def encode_block(block: Block, *, pco: bool) -> bytes:
     return b"".join(parts)
 
 
-def decode_block(reader: Reader, head: BlockHeader, types: list[ValueType]) -> Block:
-    """Inverse of `encode_block`. Raises SegmentCorrupt, UnsupportedFormat."""
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What stands in a body before its rows, and how many numbers each row holds."""
+
+    states: U8 | None
+    quality: U8 | None
+    scores: U8 | None
+    scores_in_rows: bool
+    period: int
+    steps: dict[int, Step]
+    present: NDArray[np.bool_] | None  # which cells are VALUE; None: all
+    lengths: I64
+
+
+def read_frame(reader: Reader, head: BlockHeader, types: list[ValueType]) -> Frame:
+    """The start of a body. Raises SegmentCorrupt, UnsupportedFormat."""
     flags = reader.byte()
     if flags & ~FLAGS_KNOWN:
         raise UnsupportedFormat(f"block flags {flags:#04x}, this end knows {FLAGS_KNOWN:#04x}")
@@ -87,14 +104,21 @@ def decode_block(reader: Reader, head: BlockHeader, types: list[ValueType]) -> B
     states = decode_plane(reader, flags & 3, (count, width))
     quality = decode_plane(reader, flags >> 2 & 3, (count, width))
     scores_codec = flags >> 4 & 3
-    scores = None if scores_codec == PLANE_ROWS else decode_plane(reader, scores_codec, (count, width))
+    in_rows = scores_codec == PLANE_ROWS
+    scores = None if in_rows else decode_plane(reader, scores_codec, (count, width))
     period = reader.varint(PERIOD_MAX - 1, "stamp period")
     steps = decode_steps(reader, types) if flags & FLAG_STEPS else {}
     present = None if states is None else states == CellState.VALUE
-    lengths = _lengths(width, count, present, in_rows=scores_codec == PLANE_ROWS)
-    rows = decode_rows(reader, lengths, width)
+    lengths = _lengths(width, count, present, in_rows=in_rows)
+    return Frame(states, quality, scores, in_rows, period, steps, present, lengths)
 
-    stamps = from_line(rows.numbers[0], period)
+
+def decode_block(reader: Reader, head: BlockHeader, types: list[ValueType]) -> Block:
+    """Inverse of `encode_block`. Raises SegmentCorrupt, UnsupportedFormat."""
+    frame = read_frame(reader, head, types)
+    count, steps, present, lengths, scores = head.columns, frame.steps, frame.present, frame.lengths, frame.scores
+    rows = decode_rows(reader, lengths, head.ticks)
+    stamps = from_line(rows.numbers[0], frame.period)
     columns: list[Column] = list(rows.numbers[1 : 1 + count])
     if present is not None or steps or rows.chunks or any(types):  # ValueType.INT is 0
         columns = [
@@ -105,11 +129,11 @@ def decode_block(reader: Reader, head: BlockHeader, types: list[ValueType]) -> B
         raise SegmentCorrupt(f"pco in rows {sorted(rows.chunks)}, which are no columns")
     if present is not None:
         columns = [_spread(column, there) for column, there in zip(columns, present)]
-    if scores_codec == PLANE_ROWS:
+    if frame.scores_in_rows:
         scores = _take_scores(rows.numbers[1 + count :], present)
     elif scores is not None and present is not None:
         scores[~present] = SCORE_NONE
-    return Block(head.set_id, stamps, columns, states, quality, scores, head.stamp_unit)
+    return Block(head.set_id, stamps, columns, frame.states, frame.quality, scores, head.stamp_unit)
 
 
 def _decode_column(row: I64, chunk: bytes | None, value_type: ValueType, step: Step | None) -> Column:

@@ -100,6 +100,9 @@ class Reader:
 
     def varint(self, limit: int = U64_MAX, what: str = "number") -> int:
         """The next number, refused over `limit`."""
+        if self.at < self.end and self.data[self.at] <= min(limit, 0x7F):  # one byte, as most are
+            self.at += 1
+            return self.data[self.at - 1]
         value = shift = 0
         while True:
             byte = self.byte()

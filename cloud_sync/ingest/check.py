@@ -1,4 +1,4 @@
-"""Is a message what it claims to be? Every column is decoded before anything of it is stored."""
+"""Is a message what it claims to be? That every column can be decoded is proved before anything of it is stored."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
-from wire.codec import decode, zone
 from wire.errors import SegmentCorrupt, UnsupportedFormat
 from wire.reading import Kind
-from wire.segment import Block, BlockHeader, Header, Segment
-from wire.series import DTYPES, SeriesSet, StampUnit
+from wire.segment import Header
+from wire.series import DTYPES, SeriesSet, StampUnit, ValueType
 from wire.sync.outcomes import Corrupt, UnknownSeries
+from wire.verify import verify
 
 log = logging.getLogger(__name__)
 
@@ -28,13 +26,13 @@ DECODER = "decoder-failed"
 class Shape:
     """What a block of a series set must look like."""
 
-    dtypes: tuple[np.dtype[np.generic], ...]
+    value_types: tuple[ValueType, ...]
     stamp_unit: StampUnit
 
     @classmethod
     def of(cls, series_set: SeriesSet) -> Shape:
         """The shape that a definition asks for."""
-        return cls(tuple(DTYPES[kind] for kind in series_set.value_types), series_set.stamp_unit)
+        return cls(tuple(series_set.value_types), series_set.stamp_unit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +46,9 @@ class Checked:
 
 
 def check(segment: bytes) -> Checked | Corrupt:
-    """Decode a message whole. `Corrupt` tells the sender, with a stable code, why it will never be stored."""
+    """Prove that a message can be decoded. `Corrupt` tells the sender, with a stable code, why it is never stored."""
     try:
-        decoded = decode(segment)
+        verified = verify(segment)
     except SegmentCorrupt as error:
         return Corrupt(CORRUPT, str(error))
     except UnsupportedFormat as error:
@@ -58,10 +56,14 @@ def check(segment: bytes) -> Checked | Corrupt:
     except Exception:  # a mistake of ours, met by one gateway's bytes, must not stop the others
         log.exception("decoder failed bytes=%d start=%s", len(segment), segment[:32].hex())
         return Corrupt(DECODER, "the decoder failed on these bytes; the service's log has the details")
-    if decoded.kind is not Kind.RAW:
-        return Corrupt(KIND, f"kind {decoded.kind.name} is not taken yet")
-    t_min_us, t_max_us = zone(decoded)
-    return Checked(_header(decoded), t_min_us, t_max_us, {block.set_id: _shape(block) for block in decoded.blocks})
+    header = verified.header
+    if header.kind is not Kind.RAW:
+        return Corrupt(KIND, f"kind {header.kind.name} is not taken yet")
+    shapes = {
+        block.set_id: Shape(value_types, block.stamp_unit)
+        for block, value_types in zip(header.blocks, verified.value_types)
+    }
+    return Checked(header, *verified.zone_us, shapes)
 
 
 def compare(checked: Checked, defined: Mapping[int, Shape]) -> UnknownSeries | Corrupt | None:
@@ -76,21 +78,13 @@ def compare(checked: Checked, defined: Mapping[int, Shape]) -> UnknownSeries | C
     return None
 
 
-def _header(segment: Segment) -> Header:
-    blocks = tuple([BlockHeader(b.set_id, b.ticks, len(b.columns), b.stamp_unit) for b in segment.blocks])
-    return Header(segment.priority, segment.kind, segment.anchor, segment.atoms, blocks)
-
-
-def _shape(block: Block) -> Shape:
-    return Shape(tuple([column.dtype for column in block.columns]), block.stamp_unit)  # a list is faster to make
-
-
 def _describe(shape: Shape) -> str:
     runs: list[list[str | int]] = []
-    for dtype in shape.dtypes:
-        if runs and runs[-1][0] == dtype.name:
+    for value_type in shape.value_types:
+        name = DTYPES[value_type].name
+        if runs and runs[-1][0] == name:
             runs[-1][1] = int(runs[-1][1]) + 1
         else:
-            runs.append([dtype.name, 1])
+            runs.append([name, 1])
     columns = ", ".join(f"{count} {name}" for name, count in runs[:4]) + (", ..." if len(runs) > 4 else "")
     return f"{columns} with stamps in {shape.stamp_unit.name.lower()}"

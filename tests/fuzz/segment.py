@@ -1,7 +1,7 @@
 """Fuzz target of the segment decoder: `python -m tests.fuzz.segment --seconds 600`.
 
 Mutates the golden vectors. Any bytes must give a value or SegmentCorrupt or UnsupportedFormat; a value must encode
-again and come back equal. The seed is printed first and replays with --seed.
+again and come back equal; `verify` must take and refuse the same. The seed is printed first and replays with --seed.
 """
 
 from __future__ import annotations
@@ -11,11 +11,15 @@ import random
 import sys
 import time
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.unit.wire.codec_samples import GOLDEN, same
-from wire.codec import CRC_BYTES, decode, encode, read_header
+from wire.codec import CRC_BYTES, decode, encode, read_header, zone
 from wire.errors import MergeRefused, SegmentCorrupt, UnsupportedFormat
+from wire.segment import Segment
+from wire.series import DTYPES
+from wire.verify import Verified, verify
 
 SECONDS_MAX = 5.0  # for one input, on a slow and busy machine
 
@@ -25,10 +29,33 @@ def sealed(body: bytes) -> bytes:
     return body + zlib.crc32(body).to_bytes(CRC_BYTES, "little")
 
 
+def agree(data: bytes) -> bool:
+    """Whether it is a segment, as decode and verify must tell alike."""
+    told, segment = _outcome(verify, data), _outcome(decode, data)
+    if not isinstance(segment, Segment) or not isinstance(told, Verified):
+        assert repr(told) == repr(segment)
+        return False
+    assert told.zone_us == zone(segment)
+    assert told.header == read_header(data)
+    types = [tuple(column.dtype for column in block.columns) for block in segment.blocks]
+    assert [tuple(DTYPES[kind] for kind in kinds) for kinds in told.value_types] == types
+    return True
+
+
+def _outcome(read: Callable[[bytes], object], data: bytes) -> object:
+    try:
+        return read(data)
+    except (SegmentCorrupt, UnsupportedFormat) as error:
+        return error
+
+
 def fuzz(data: bytes) -> bool:
     """Feed bytes as they are, and again with the CRC made right. True when the second were a segment."""
+    right = sealed(data[:-CRC_BYTES] if len(data) > CRC_BYTES else data)
+    agree(data)
+    agree(right)
     _try(data)
-    return _try(sealed(data[:-CRC_BYTES] if len(data) > CRC_BYTES else data))
+    return _try(right)
 
 
 def _try(data: bytes) -> bool:

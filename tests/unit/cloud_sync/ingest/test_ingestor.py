@@ -202,14 +202,14 @@ def test_names_of_sets_without_end(line: Line) -> None:
 
 
 def test_a_mistake_in_the_decoder_stops_nobody_else(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
-    decode = check_module.decode
+    verify = check_module.verify
 
     def fail(data: bytes) -> object:
         if data == b"poison":
             raise IndexError("ours")
-        return decode(data)
+        return verify(data)
 
-    monkeypatch.setattr(check_module, "decode", fail)
+    monkeypatch.setattr(check_module, "verify", fail)
     results = line.ingestor.write([bad(1, b"poison"), ("gw-a", message(2, 0))])
     assert isinstance(results[0].outcome, Corrupt)
     assert results[0].outcome.code == DECODER
