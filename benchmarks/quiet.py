@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from wire.alarm import Phase
 from edge_agent.detect.contract import Fit
 from edge_agent.detect.runner import Runner
 from edge_agent.detect.session import Session
+from wire.alarm import Phase
 
 F64 = NDArray[np.float64]
 DAY_S = 86_400
