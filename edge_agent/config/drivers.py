@@ -17,6 +17,7 @@ OWN = {
     "ina219": "hardware.drivers.ina219:INA219",
     "modbus": "hardware.drivers.modbus:Modbus",
     "nmea-gps": "hardware.drivers.nmea_gps:NmeaGps",
+    "pms5003": "hardware.drivers.pms5003:PMS5003",
     "sht3x": "hardware.drivers.sht3x:SHT3x",
 }
 
