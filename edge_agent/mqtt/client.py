@@ -27,6 +27,11 @@ CONNECT_S_MAX = 5.0  # for TCP and TLS
 RECEIVE_MAX = 32  # messages that the broker may have on the way to us unacknowledged: MQTT 5 section 3.1.2.11.3
 PACKET_BYTES_MAX = 262_144  # the broker drops what is larger, so that no message can eat the memory: 3.1.2.11.4
 SESSION_NEVER_ENDS = 0xFFFFFFFF  # 3.1.2.11.2
+RETAIN = {
+    "always": SubscribeOptions.RETAIN_SEND_ON_SUBSCRIBE,
+    "new": SubscribeOptions.RETAIN_SEND_IF_NEW_SUB,
+    "never": SubscribeOptions.RETAIN_DO_NOT_SEND,
+}
 
 
 class Client:
@@ -92,8 +97,7 @@ class Client:
         """Ask for topics; a persistent session is told again, which changes nothing."""
         asked: list[Any] = []
         for each in subscriptions:
-            keep = SubscribeOptions.RETAIN_SEND_IF_NEW_SUB if each.retained else SubscribeOptions.RETAIN_DO_NOT_SEND
-            options = SubscribeOptions(qos=each.qos, retainHandling=keep)
+            options = SubscribeOptions(qos=each.qos, retainHandling=RETAIN[each.retained])
             asked.append((each.topic, options if self._five else each.qos))
         if asked:
             code, mid = self._paho.subscribe(asked)

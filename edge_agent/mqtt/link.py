@@ -23,7 +23,7 @@ from wire.reading import CellState, Tick
 
 log = logging.getLogger(__name__)
 
-ANSWER_S_MAX = 10.0  # from CONNECT to CONNACK
+ANSWER_S_MAX = 5.0  # from CONNECT to CONNACK
 STABLE_S = 10.0  # a connection that lasted so long forgets the back-off: two clients of one id throw each other out
 WAIT_S_MAX = 2.0  # it looks up at least so often
 
@@ -140,9 +140,11 @@ class Link:
             if inlet.sensor.reason is CellState.BUS_DOWN:
                 inlet.sensor.error = ""
         wanted = {each.config.topic: each.config for each in self.inlets}
-        asked = [Subscription(topic, config.qos, config.retained) for topic, config in wanted.items()]
+        asked = [
+            Subscription(topic, config.qos, "new" if config.retained else "never") for topic, config in wanted.items()
+        ]
         if self.publisher is not None:
-            asked += [Subscription(topic, 0, True) for topic in self.publisher.filters]
+            asked += [Subscription(topic, 0, "always") for topic in self.publisher.filters]
         self._client.subscribe(asked)
         if self.publisher is not None:
             self._send(self.publisher.connected())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 
 class BrokerRefused(Exception):
@@ -34,11 +34,11 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """One filter. `retained`: the broker shall send what it kept."""
+    """One filter. `retained`: whether the broker sends what it kept; MQTT 3.1.1 always does."""
 
     topic: str
     qos: int
-    retained: bool
+    retained: Literal["never", "new", "always"]  # new: when it did not know the subscription
 
 
 class Handler(Protocol):
