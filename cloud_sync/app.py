@@ -28,6 +28,7 @@ from cloud_sync.ingest.ingestor import Ingestor
 from cloud_sync.metrics import Metrics
 from cloud_sync.notify import notify
 from cloud_sync.query.engine import QueryEngine
+from cloud_sync.storage.local_store import LocalStore
 from cloud_sync.storage.object_store import ObjectStore
 from cloud_sync.storage.sweep import sweep_orphans
 from wire.clock import Clock, SystemClock
@@ -78,7 +79,8 @@ def serve(options: Options) -> None:
         clock = SystemClock()
         catalog, store = open_parts(options.data, clock)
         try:
-            store.sweep_partial()
+            if isinstance(store, LocalStore):
+                store.sweep_partial()
             asyncio.run(_serve(options, clock, catalog, store))
         finally:
             options.data.addresses.unlink(missing_ok=True)

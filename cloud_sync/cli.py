@@ -21,6 +21,20 @@ data_option = click.option(
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder of the service: catalog, objects, keys.",
 )
+catalog_option = click.option(
+    "--catalog",
+    envvar="CLOUD_SYNC_CATALOG",
+    metavar="URL",
+    help="postgresql://USER@HOST/DATABASE instead of SQLite in the folder; password in PGPASSWORD or PGPASSFILE.",
+)
+store_option = click.option(
+    "--object-store",
+    "store",
+    envvar="CLOUD_SYNC_OBJECT_STORE",
+    metavar="URL",
+    help="s3://BUCKET/PREFIX?endpoint=URL&region=NAME instead of the folder; keys in AWS_ACCESS_KEY_ID, "
+    "AWS_SECRET_ACCESS_KEY or ~/.aws/credentials.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON with stable fields.")
 
 
@@ -52,13 +66,15 @@ def version() -> None:
 @click.option(
     "--host", "hosts", multiple=True, help="Another name or address gateways reach this service by. Repeatable."
 )
-def init(data: Path, hosts: tuple[str, ...]) -> None:
+@catalog_option
+@store_option
+def init(data: Path, hosts: tuple[str, ...], catalog: str | None, store: str | None) -> None:
     """Make the folder: a CA, the server's certificate, an empty catalog and object store. Never overwrites."""
     from cloud_sync.data_folder import DataFolder, initialise
     from wire.clock import SystemClock
 
     with _one_line_errors():
-        initialise(DataFolder(data), hosts, SystemClock())
+        initialise(DataFolder(data, catalog, store), hosts, SystemClock())
         click.echo(f"{data} is ready. Next: cloud-sync cert issue GATEWAY_ID --data {data} --out DIR")
         click.echo(f"           then: cloud-sync serve --data {data}")
 
@@ -76,7 +92,9 @@ def init(data: Path, hosts: tuple[str, ...]) -> None:
     type=click.Choice(["debug", "info", "warning", "error"]),
     help="Least level of log lines on stderr.",
 )
-def serve(data: Path, grpc: str, http: str, log_level: str) -> None:
+@catalog_option
+@store_option
+def serve(data: Path, grpc: str, http: str, log_level: str, catalog: str | None, store: str | None) -> None:
     """Run the service. Prints one line on stdout when ready; port 0 takes any free port."""
     from cloud_sync.log import log_to_stderr
 
@@ -87,7 +105,7 @@ def serve(data: Path, grpc: str, http: str, log_level: str) -> None:
     from cloud_sync.data_folder import DataFolder
 
     with _one_line_errors():
-        run(Options(DataFolder(data), Address.parse(grpc, "--grpc"), Address.parse(http, "--http")))
+        run(Options(DataFolder(data, catalog, store), Address.parse(grpc, "--grpc"), Address.parse(http, "--http")))
 
 
 @main.group()
@@ -145,15 +163,16 @@ def show(file: Path, as_json: bool) -> None:
 @main.command()
 @click.argument("gateway_id")
 @data_option
+@catalog_option
 @json_option
-def ledger(gateway_id: str, data: Path, as_json: bool) -> None:
+def ledger(gateway_id: str, data: Path, catalog: str | None, as_json: bool) -> None:
     """Show what became of all that a gateway has taken: stored, given up, still there."""
     from cloud_sync.data_folder import DataFolder
     from cloud_sync.ledger_view import ledger_document, ledger_table
     from wire.clock import SystemClock
 
     with _one_line_errors():
-        document = ledger_document(DataFolder(data), gateway_id, SystemClock())
+        document = ledger_document(DataFolder(data, catalog), gateway_id, SystemClock())
         click.echo(json.dumps(document, indent=1) if as_json else ledger_table(document))
 
 
@@ -171,13 +190,15 @@ def pack(file: Path, as_json: bool) -> None:
 
 @main.command()
 @data_option
-def restored(data: Path) -> None:
+@catalog_option
+@store_option
+def restored(data: Path, catalog: str | None, store: str | None) -> None:
     """Say that the folder or a part of it came from a backup: gateways then offer again what they still have.
 
-    The service must not be running. Starts a new generation of catalog and object store.
+    The service (each replica of it) must not be running. Starts a new generation of catalog and object store.
     """
     from cloud_sync.data_folder import DataFolder, begin_generation
     from wire.clock import SystemClock
 
     with _one_line_errors():
-        click.echo(f"generation {begin_generation(DataFolder(data), SystemClock()):016x}")
+        click.echo(f"generation {begin_generation(DataFolder(data, catalog, store), SystemClock()):016x}")

@@ -1,4 +1,7 @@
-"""The service's folder: what lies where, made by `init`, held by one process at a time."""
+"""The service's folder: what lies where, made by `init`, held by one process at a time.
+
+Catalog and objects may lie elsewhere: in PostgreSQL and in a bucket, which replicas share.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,9 +26,11 @@ GENERATION_PREFIX = "meta/generation-"  # one object in the bucket names the cat
 
 @dataclass(frozen=True, slots=True)
 class DataFolder:
-    """Paths under the folder given as --data."""
+    """Paths under the folder given as --data, and where catalog and objects are if not there."""
 
     root: Path
+    catalog_url: str | None = field(default=None, repr=False)  # PostgreSQL; may hold a password
+    store_url: str | None = None  # S3
 
     @property
     def pki(self) -> PkiFiles:
@@ -49,12 +54,31 @@ class DataFolder:
 
     def require_initialised(self) -> None:
         """Raise ConfigInvalid with the command that helps unless `init` was run here."""
-        missing = [path for path in (*self.pki.all(), self.catalog) if not path.exists()]
+        needed = [self.pki.ca, self.pki.server, self.pki.server_key]  # the CA's own key only where it issues
+        missing = [path for path in needed if not path.exists()]
         if missing:
             raise ConfigInvalid(f"{missing[0]} is missing. Try: cloud-sync init --data {self.root}")
+        if self.catalog_url is None and not self.catalog.exists():
+            raise ConfigInvalid(
+                f"{self.catalog} is missing. Try: --catalog as it was given to init, or restore the file from a backup"
+            )
         if not os.access(self.root, os.W_OK | os.X_OK):
             user = os.geteuid()
             raise ConfigInvalid(f"{self.root} cannot be written by user {user}. Try: chown -R {user} {self.root}")
+
+    def open_catalog(self, clock: Clock, create: bool = False) -> SqlCatalog:
+        """The catalog. Raises ConfigInvalid, CatalogDown."""
+        if self.catalog_url is None:
+            return SqlCatalog.open(self.catalog, clock)
+        return SqlCatalog.open_postgresql(self.catalog_url, clock, create)
+
+    def open_store(self) -> ObjectStore:
+        """The object store. Raises ConfigInvalid, StoreDown."""
+        if self.store_url is None:
+            return LocalStore(self.objects)
+        from cloud_sync.storage.minio_store import MinioStore
+
+        return MinioStore.open(self.store_url)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -84,23 +108,29 @@ class DataFolder:
         beside.rename(self.addresses)
 
 
-def open_parts(folder: DataFolder, clock: Clock) -> tuple[SqlCatalog, LocalStore]:
+def open_parts(folder: DataFolder, clock: Clock) -> tuple[SqlCatalog, ObjectStore]:
     """The catalog and the object store, of one generation.
 
     Raises ConfigInvalid when they disagree: one of them was restored or replaced without the other.
     """
-    store = LocalStore(folder.objects)
-    catalog = SqlCatalog.open(folder.catalog, clock)
-    told = bucket_generations(store)
-    if told != [catalog.generation()]:
-        found = ", ".join(f"{one:016x}" for one in told) or "none"
-        ours = catalog.generation()
+    store = folder.open_store()
+    catalog = folder.open_catalog(clock)
+    try:
+        _require_one_generation(folder, catalog, store)
+    except BaseException:
         catalog.close()
+        raise
+    return catalog, store
+
+
+def _require_one_generation(folder: DataFolder, catalog: SqlCatalog, store: ObjectStore) -> None:
+    told, ours = bucket_generations(store), catalog.generation()
+    if told != [ours]:
+        found = ", ".join(f"{one:016x}" for one in told) or "none"
         raise ConfigInvalid(
             f"the catalog's generation is {ours:016x}, the object store's {found}: one was restored or replaced. "
             f"Try: cloud-sync restored --data {folder.root}"
         )
-    return catalog, store
 
 
 def bucket_generations(store: ObjectStore) -> list[int]:
@@ -117,13 +147,19 @@ def mark_generation(store: ObjectStore, generation: int) -> None:
 
 
 def initialise(folder: DataFolder, hosts: Sequence[str], clock: Clock) -> None:
-    """Make CA, certificates, catalog and object store in a new or empty folder.
+    """Make CA, certificates, catalog and object store in a new or empty folder, database and bucket.
 
-    Raises ConfigInvalid when something is there already, or the folder cannot be written.
+    Raises ConfigInvalid when something is there already, or the folder cannot be written; then nothing was made
+    elsewhere.
     """
-    there = [path for path in (*folder.pki.all(), folder.catalog, folder.objects) if path.exists()]
+    ours = (*folder.pki.all(), *((folder.catalog,) if folder.catalog_url is None else ()))
+    there = [path for path in (*ours, *((folder.objects,) if folder.store_url is None else ())) if path.exists()]
     if there:
         raise ConfigInvalid(f"{there[0]} is there already and is not overwritten. Try: another --data folder")
+    if folder.catalog_url is not None:
+        SqlCatalog.require_empty(folder.catalog_url, clock)
+    if folder.store_url is not None and bucket_generations(folder.open_store()):
+        raise ConfigInvalid("the bucket's prefix belongs to another catalog. Try: another prefix in --object-store")
     try:
         folder.root.mkdir(mode=0o750, parents=True, exist_ok=True)
         folder.pki.folder.mkdir(exist_ok=True)
@@ -131,9 +167,11 @@ def initialise(folder: DataFolder, hosts: Sequence[str], clock: Clock) -> None:
         create_ca(folder.pki, hosts)
     except OSError as error:
         raise ConfigInvalid(f"cannot write {error.filename or folder.root}: {error.strerror}") from error
-    catalog = SqlCatalog.open(folder.catalog, clock)
-    mark_generation(LocalStore(folder.objects), catalog.generation())
-    catalog.close()
+    catalog = folder.open_catalog(clock, create=True)
+    try:
+        mark_generation(folder.open_store(), catalog.generation())
+    finally:
+        catalog.close()
 
 
 def issue_certificate(folder: DataFolder, gateway_id: str, out: Path, days: int, clock: Clock) -> None:
@@ -162,10 +200,11 @@ def begin_generation(folder: DataFolder, clock: Clock) -> int:
     """Start a new generation after a restore. Raises ConfigInvalid while a service holds the folder."""
     folder.require_initialised()
     with folder.lock():
-        catalog = SqlCatalog.open(folder.catalog, clock)
+        store = folder.open_store()
+        catalog = folder.open_catalog(clock)
         try:
             generation = catalog.begin_generation()
-            mark_generation(LocalStore(folder.objects), generation)
+            mark_generation(store, generation)
         finally:
             catalog.close()
     return generation

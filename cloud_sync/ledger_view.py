@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from cloud_sync.catalog.sql_catalog import SqlCatalog
 from cloud_sync.data_folder import DataFolder
 from cloud_sync.errors import ConfigInvalid
 from wire.clock import Clock
@@ -15,7 +14,7 @@ COUNTS = ("taken", "stored", "tombstoned", "pending", "losses_without_seq")
 def ledger_document(folder: DataFolder, gateway: str, clock: Clock) -> dict[str, Any]:
     """Per epoch, oldest first, and in sum. Raises ConfigInvalid for a gateway that has never connected."""
     folder.require_initialised()
-    catalog = SqlCatalog.open(folder.catalog, clock)
+    catalog = folder.open_catalog(clock)
     try:
         if catalog.gateway(gateway) is None:
             known = ", ".join(row.id for row in catalog.gateways()[:10]) or "none yet"

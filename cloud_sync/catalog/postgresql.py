@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import nullcontext
 from typing import Any
 
@@ -48,6 +49,8 @@ def open_postgresql(url: str, clock: Clock) -> Database:
     Raises ConfigInvalid when the server refuses or may lose commits, CatalogDown when it cannot be reached.
     """
     parsed = _parse(url)
+    for noisy in ("psycopg", "sqlalchemy.pool"):  # not each connection that breaks: an `Outage` says it once
+        logging.getLogger(noisy).setLevel(logging.CRITICAL)
     engine = sa.create_engine(
         parsed,
         connect_args={name: value for name, value in _CONNECT.items() if name not in parsed.query},

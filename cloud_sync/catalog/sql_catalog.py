@@ -30,7 +30,7 @@ from wire.series import SeriesSet
 from wire.sync.frames import Hello
 from wire.sync.outcomes import CatalogOutcome, HelloAnswer
 
-COMMIT_DEADLINE_US = 600 * US_PER_S  # DESIGN 3.7
+COMMIT_DEADLINE_US = 600 * US_PER_S  # docs/decisions/0051-pack-ids-and-deadlines.md
 PACK_IDS_PER_BLOCK = 256  # ids reserved by one write; a restart leaves the rest unused
 
 _take_pack_ids = (
@@ -76,6 +76,22 @@ class SqlCatalog:
         cannot be reached.
         """
         return cls._on(open_postgresql(url, clock), create)
+
+    @classmethod
+    def require_empty(cls, url: str, clock: Clock) -> None:
+        """Raise ConfigInvalid unless a PostgreSQL database can take a new catalog; as `open_postgresql` else."""
+        database = open_postgresql(url, clock)
+        try:
+            with database.read() as connection:
+                database.require_creatable(connection)
+                found = sa.inspect(connection).get_table_names()
+        finally:
+            database.close()
+        if found:
+            raise ConfigInvalid(
+                f"the database is not empty ({', '.join(sorted(found)[:3])}) and is not overwritten. Try: another "
+                "database; for one more replica copy pki/ of the first into its --data folder instead of init"
+            )
 
     @classmethod
     def _on(cls, database: Database, create: bool) -> SqlCatalog:

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from cloud_sync.errors import CloudError
+from cloud_sync.errors import CatalogDown, CloudError, StoreDown
 from cloud_sync.ingest.ingestor import Ingestor, Resolved
 from cloud_sync.ingest.queue import CommitQueue, Submission
 from cloud_sync.metrics import Metrics
@@ -86,7 +86,9 @@ class GroupCommit:
             self._queue.committed(self._ingestor.commit_s)
         except CloudError as error:
             self._metrics.pack_failures.labels(type(error).__name__).inc()
-            log.error("pack given up messages=%d error=%s", len(batch), error)
+            # What is away is said once, by its `Outage`.
+            said = logging.DEBUG if isinstance(error, (CatalogDown, StoreDown)) else logging.ERROR
+            log.log(said, "pack given up messages=%d error=%s", len(batch), error)
             results = [error] * len(batch)
         finally:
             self._held_bytes -= sum(len(message.segment) for _, message in items)

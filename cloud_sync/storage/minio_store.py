@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import re
 from collections.abc import Iterator
@@ -187,6 +188,7 @@ def _check_endpoint(endpoint: str) -> None:
 
 def _http() -> urllib3.PoolManager:
     """Connections with an end to every wait; certificates are checked against SSL_CERT_FILE or the system's."""
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # not each retry: an `Outage` says it once
     return urllib3.PoolManager(
         timeout=urllib3.Timeout(connect=CONNECT_S_MAX, read=READ_S_MAX),
         maxsize=CONNECTIONS_MAX,

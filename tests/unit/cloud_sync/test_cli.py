@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import socket
 import stat
 import subprocess
@@ -17,6 +18,7 @@ from cloud_sync.data_folder import DataFolder, open_parts
 from cloud_sync.errors import ConfigInvalid
 from cloud_sync.ingest.ingestor import Ingestor
 from cloud_sync.metrics import Metrics
+from tests.servers import S3, PostgreSQL
 from tests.unit.cloud_sync.gateway import EPOCH, ROOM, DialClock, message
 from wire.reading import LossReason, Tombstone
 
@@ -162,3 +164,68 @@ def test_the_folder_is_free_again(data: Path) -> None:
         pass
     with folder.lock(), pytest.raises(ConfigInvalid), folder.lock():
         pass
+
+
+# -- PostgreSQL and S3 ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def elsewhere(postgresql_server: PostgreSQL, s3_server: S3, monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
+    """Options that put catalog and objects into an empty schema and prefix."""
+    for name, value in s3_server.credentials.items():
+        monkeypatch.setenv(name, value)
+    return "--catalog", postgresql_server.empty(), "--object-store", s3_server.url(f"cli/{secrets.token_hex(6)}")
+
+
+def test_init_elsewhere_makes_only_keys_here(tmp_path: Path, elsewhere: tuple[str, ...]) -> None:
+    assert run("init", "--data", tmp_path / "a", *elsewhere).exit_code == 0
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["pki"]
+    catalog, store = open_parts(DataFolder(tmp_path / "a", elsewhere[1], elsewhere[3]), DialClock())
+    assert list(store.list()) == [f"meta/generation-{catalog.generation():016x}"]
+    catalog.close()
+
+
+def test_init_elsewhere_overwrites_nothing(tmp_path: Path, elsewhere: tuple[str, ...], s3_server: S3) -> None:
+    assert run("init", "--data", tmp_path / "a", *elsewhere).exit_code == 0
+    assert "database is not empty" in fails(EXIT_CONFIG, "init", "--data", tmp_path / "b", *elsewhere)
+    assert "another prefix" in fails(EXIT_CONFIG, "init", "--data", tmp_path / "b", *elsewhere[2:])
+    assert not (tmp_path / "b").exists()
+
+
+def test_init_elsewhere_makes_nothing_when_one_of_them_refuses(
+    tmp_path: Path, elsewhere: tuple[str, ...], s3_server: S3, postgresql_server: PostgreSQL
+) -> None:
+    missing = ("--object-store", s3_server.url(bucket="no-such-bucket"))
+    assert "make the bucket" in fails(EXIT_CONFIG, "init", "--data", tmp_path / "a", *elsewhere[:2], *missing)
+    wrong = ("--catalog", postgresql_server.url("nowhere"))
+    assert "does not exist" in fails(EXIT_CONFIG, "init", "--data", tmp_path / "a", *wrong, *elsewhere[2:])
+    assert not (tmp_path / "a").exists()
+    assert run("init", "--data", tmp_path / "a", *elsewhere).exit_code == 0
+
+
+def test_a_server_that_is_away_may_be_tried_again(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    url = f"postgresql://u:secret@127.0.0.1:{port}/d"
+    assert "secret" not in fails(1, "init", "--data", tmp_path / "a", "--catalog", url)
+
+
+def test_serve_needs_the_places_that_init_was_given(tmp_path: Path, elsewhere: tuple[str, ...]) -> None:
+    assert run("init", "--data", tmp_path / "a", *elsewhere).exit_code == 0
+    assert "--catalog" in fails(EXIT_CONFIG, "serve", "--data", tmp_path / "a")
+    assert "none" in fails(EXIT_CONFIG, "serve", "--data", tmp_path / "a", *elsewhere[:2])
+
+
+def test_ledger_and_restored_elsewhere(tmp_path: Path, elsewhere: tuple[str, ...]) -> None:
+    data = tmp_path / "a"
+    assert run("init", "--data", data, *elsewhere).exit_code == 0
+    catalog, store = open_parts(DataFolder(data, elsewhere[1], elsewhere[3]), DialClock())
+    before = catalog.generation()
+    catalog.put_series_sets("gw-a", [ROOM])
+    Ingestor(catalog, store, DialClock(), Metrics()).write([("gw-a", message(1, 0))])
+    catalog.close()
+    assert json.loads(run("ledger", "gw-a", "--data", data, *elsewhere[:2], "--json").output)["stored"] == 10
+    assert run("restored", "--data", data, *elsewhere).exit_code == 0
+    catalog, _ = open_parts(DataFolder(data, elsewhere[1], elsewhere[3]), DialClock())
+    assert catalog.generation() != before
+    catalog.close()
