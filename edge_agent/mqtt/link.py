@@ -14,6 +14,7 @@ from typing import Protocol
 from edge_agent.config.model import SensorPlan
 from edge_agent.config.mqtt import MqttSection
 from edge_agent.config.values import show_duration
+from edge_agent.mqtt.driver import MqttConfig
 from edge_agent.mqtt.inlet import Inlet
 from edge_agent.mqtt.message import BrokerRefused, Handler, Message, Outgoing, Subscription
 from edge_agent.mqtt.publisher import Publisher
@@ -139,10 +140,7 @@ class Link:
         for inlet in self.inlets:
             if inlet.sensor.reason is CellState.BUS_DOWN:
                 inlet.sensor.error = ""
-        wanted = {each.config.topic: each.config for each in self.inlets}
-        asked = [
-            Subscription(topic, config.qos, "new" if config.retained else "never") for topic, config in wanted.items()
-        ]
+        asked = self._wanted()
         if self.publisher is not None:
             asked += [Subscription(topic, 0, "always") for topic in self.publisher.filters]
         self._client.subscribe(asked)
@@ -185,6 +183,18 @@ class Link:
             if inlet.config.topic == topic:
                 inlet.sensor.error = f"the broker refuses {topic}: {why}"
         self._tell(f"refused {topic}", 'broker "%s" refuses the topic %s: %s', topic, why)
+
+    def _wanted(self) -> list[Subscription]:
+        """Each filter once, with the most that its sensors ask."""
+        together: dict[str, list[MqttConfig]] = {}
+        for inlet in self.inlets:
+            together.setdefault(inlet.config.topic, []).append(inlet.config)
+        return [
+            Subscription(
+                topic, max(each.qos for each in asking), "new" if any(each.retained for each in asking) else "never"
+            )
+            for topic, asking in together.items()
+        ]
 
     def _deliver(self, message: Message) -> None:
         takers = [inlet for inlet in self.inlets if inlet.matches(message.topic)]
