@@ -91,8 +91,6 @@ def number(value: Any, kind: NumberType, step: Fraction | None) -> Raw:
     Raises DeviceDataBad: no number, not finite, or out of the type's range.
     """
     exact = _decimal(value)
-    if not exact.is_finite():
-        raise DeviceDataBad(f"{value} is not finite")
     if kind != "int":
         return _float(float(exact), kind, value)
     if exact and abs(exact.adjusted()) > EXPONENT_MAX:
