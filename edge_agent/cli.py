@@ -107,6 +107,17 @@ def driver_list(as_json: bool) -> None:
 
 
 @main.command()
+@click.option("--bus", "buses", multiple=True, metavar="BUS", help="Only this one: i2c-1 or /dev/i2c-1. Repeatable.")
+@file_option
+@json_option
+def detect(buses: tuple[str, ...], file: Path, as_json: bool) -> None:
+    """Find known parts on I2C buses by their id, and print the configuration to add. Only reads."""
+    from edge_agent.commands.detect import detect as find
+
+    raise SystemExit(find(buses, file, as_json))
+
+
+@main.command()
 def version() -> None:
     """Print the version."""
     from edge_agent.version import VERSION

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from hardware.driver import Cell, Channel, Driver, DriverConfig
+from hardware.driver import Cell, Channel, Driver, DriverConfig, I2cBus
 from hardware.errors import DeviceDataBad, DeviceMismatch, DeviceNotReady
 
 CHIP_ID = 0x60  # DS 5.4.1
@@ -155,6 +155,7 @@ class BME280(Driver):
 
     Config = BME280Config
     bus_kind = "i2c"
+    addresses = (0x76, 0x77)
     CHANNELS = (  # ranges: DS 1.1 to 1.3
         Channel("temperature", "Cel", "temperature", den=100, low=-40, high=85),
         Channel("pressure", "Pa", "atmospheric_pressure", den=256, low=30_000, high=110_000),
@@ -165,6 +166,11 @@ class BME280(Driver):
     def channels_of(cls, config: BME280Config) -> Sequence[Channel]:
         """See `Driver`."""
         return cls.CHANNELS
+
+    @classmethod
+    def recognise(cls, bus: I2cBus, address: int) -> bool:
+        """By the id register (DS 5.4.1)."""
+        return bus.read(address, REG_ID, 1) == bytes([CHIP_ID])
 
     def open(self) -> None:
         """Probe the id, read the calibration and put the part to sleep with known settings.

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from hardware.driver import Cell, Channel, Driver, DriverConfig, I2cBus
-from hardware.errors import DeviceDataBad, DeviceError, DeviceMismatch, DeviceNoAnswer
+from hardware.errors import DeviceDataBad, DeviceMismatch, DeviceNoAnswer
 
 MEASURE = bytes.fromhex("2400")  # DS table 9: high repeatability, clock stretching disabled
 READ_STATUS = bytes.fromhex("f32d")  # DS 4.11
@@ -66,10 +66,7 @@ class SHT3x(Driver):
             return False
         except DeviceNoAnswer:
             pass
-        try:
-            return _is_status(bus.transfer(address, READ_STATUS, STATUS_BYTES))
-        except DeviceError:
-            return False
+        return _is_status(bus.transfer(address, READ_STATUS, STATUS_BYTES))
 
     def open(self) -> None:
         """Read the status register: its checksum and reserved bits are all the id there is.

@@ -117,7 +117,8 @@ def test_status_tells_power_on_heater_and_unknown_commands() -> None:
 def test_recognised_without_a_command_to_parts_that_have_registers() -> None:
     rig = Rig()
     assert SHT3x.recognise(rig.bus, 0x44)
-    assert not SHT3x.recognise(rig.bus, 0x45)
+    with pytest.raises(DeviceNoAnswer):
+        SHT3x.recognise(rig.bus, 0x45)
     rig.chip.fault = Fault.WRONG_ID  # answers a register read
     before = rig.line.transactions
     assert not SHT3x.recognise(rig.bus, 0x44)
