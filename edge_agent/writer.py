@@ -18,6 +18,10 @@ WAIT_S_MAX = 2.0  # it looks up at least so often, so that the watchdog sees it 
 class Commits(Protocol):
     """What the writer needs of the recorder."""
 
+    def look(self) -> float:
+        """Put what was taken through the detector; seconds until the next look without a reading."""
+        ...
+
     def due_in_s(self, now_ns: int) -> float:
         """Seconds until the next commit."""
         ...
@@ -30,10 +34,18 @@ class Commits(Protocol):
 class Writer:
     """`step` is one look at the clock, without a thread; the thread only repeats it."""
 
-    def __init__(self, recorder: Commits, on_commit: Callable[[], None], clock: Clock) -> None:
+    def __init__(
+        self,
+        recorder: Commits,
+        on_commit: Callable[[], None],
+        clock: Clock,
+        prepare: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`prepare` is the thread's first work: what takes long and is not needed to take readings."""
         self._recorder = recorder
         self._on_commit = on_commit
         self._clock = clock
+        self._prepare = prepare
         self.alive_ns = clock.boottime_ns()
         self.error = ""  # of the last commit; empty: it succeeded
         self.failure: BaseException | None = None  # what ended the thread
@@ -66,11 +78,12 @@ class Writer:
         return self.failure is None and now_ns - self.alive_ns <= limit_s * NS_PER_S
 
     def step(self) -> float:
-        """Commit if it is due; the seconds until the next. Raises OutboxCorrupt."""
+        """Look for alarms, commit if it is due; the seconds until the next step. Raises OutboxCorrupt."""
         self.alive_ns = self._clock.boottime_ns()
+        look_s = self._recorder.look()
         if self._recorder.due_in_s(self.alive_ns) <= 0:
             self.commit()
-        return self._recorder.due_in_s(self._clock.boottime_ns())
+        return min(look_s, self._recorder.due_in_s(self._clock.boottime_ns()))
 
     def commit(self) -> None:
         """Commit now; a disk that refuses is told once, and tried again when the recorder says."""
@@ -91,6 +104,7 @@ class Writer:
 
     def _run(self) -> None:
         try:
+            self._prepare()
             while not self._stopping:
                 wait_s = self.step()
                 self._poked.wait(max(0.0, min(wait_s, WAIT_S_MAX)))

@@ -44,6 +44,22 @@ class Found:
 NOTHING = Found()
 
 
+@dataclass(frozen=True, slots=True)
+class ModelReport:
+    """One model on one series set, for status. `state`: calibrating, running or stopped; `score` per channel, None
+    where the last run gave none."""
+
+    label: str
+    model: str
+    state: str
+    problem: str
+    rows: int  # of the calibration, learnt by the channel that is furthest behind
+    rows_needed: int
+    threshold: float
+    failures: int
+    scores: dict[str, float | None]
+
+
 @dataclass(slots=True)
 class Watch:
     """What looks at one series set. Each runner has its own columns of it."""
@@ -76,11 +92,29 @@ class Detector:
     def problems(self) -> dict[str, str]:
         """Model and set → why it gives no score now; for the log (once) and for status."""
         return {
-            f"{runner.manifest.title} on {watched.key}": runner.problem
+            f"{runner.rule} on {watched.key}": runner.problem
             for watched in self._watched.values()
             for runner, _, _ in watched.runners
             if runner.problem
         }
+
+    @property
+    def checks(self) -> bool:
+        """Whether `check` can find anything."""
+        return any(watched.rules.has_stale for watched in self._watched.values())
+
+    def alarms(self) -> set[int]:
+        """Ids of the alarms that are raised now."""
+        found: set[int] = set()
+        for watched in self._watched.values():
+            found |= watched.rules.alarms()
+            for runner, _, _ in watched.runners:
+                found.update(runner.alarm[runner.onset_us != NEVER].tolist())
+        return found
+
+    def reports(self) -> list[ModelReport]:
+        """For status; from any thread."""
+        return [_report(runner) for watched in self._watched.values() for runner, _, _ in watched.runners]
 
     def changes(self) -> StateChange | None:
         """What to store in the transaction of the ticks that were stepped; None when nothing changed."""
@@ -133,9 +167,7 @@ class _Watched:
         self.rules = RuleSet(boot, watch.rules)
         self.runners: list[tuple[Runner, NDArray[np.intp], StateLog]] = []
         for runner, columns in watch.runners:
-            log = StateLog(
-                f"{self.key}/{runner.manifest.name}", saving.identity(runner), boot, saving.group_names(runner)
-            )
+            log = StateLog(f"{self.key}/{runner.label}", saving.identity(runner), boot, saving.group_names(runner))
             self.runners.append((runner, np.array(columns, np.intp), log))
         self._rule_log = StateLog(f"{self.key}/{RULES}", self.rules.identity, boot, self.rules.names)
         definitions = self.set.series
@@ -170,7 +202,7 @@ class _Watched:
 
     def _alarm(self, runner: Runner, columns: NDArray[np.intp], event: Event, stamp_us: int) -> Alarm:
         series = self.set.series[int(columns[event.column])]
-        rule = runner.manifest.title
+        rule = runner.rule
         if event.phase is Phase.RAISED:
             runner.alarm[event.row] = alarm_id(self.boot, saving.group_names(runner)[event.row], rule, event.onset_us)
         return Alarm(
@@ -187,6 +219,7 @@ class _Watched:
             low=event.low,
             high=event.high,
             unit=series.unit,
+            severity=runner.severity,
         )
 
     def changes(self) -> list[StateChange]:
@@ -209,10 +242,26 @@ class _Watched:
             return self.rules.restore(saved, 0 if same else then_us - last_us)
         used = 0
         for runner, _, _ in self.runners:
-            if runner.manifest.name == kind and saved.identity == saving.identity(runner):
+            if runner.label == kind and saved.identity == saving.identity(runner):
                 shift_us = 0 if saved.boot == self.boot else then_us - saving.last_us(saved)
                 used += saving.restore(runner, saved, shift_us)
         return used
+
+
+def _report(runner: Runner) -> ModelReport:
+    rows, needed = runner.rows_learnt
+    scores = zip(runner.channels, runner.last_scores.tolist())
+    return ModelReport(
+        label=runner.label,
+        model=runner.manifest.title,
+        state="stopped" if runner.stopped else "calibrating" if rows < needed else "running",
+        problem=runner.problem,
+        rows=rows,
+        rows_needed=needed,
+        threshold=runner.threshold,
+        failures=runner.failures,
+        scores={channel.name: None if np.isnan(score) else score for channel, score in scores},
+    )
 
 
 def _codes(scores: F64) -> bytes | None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edge_agent.detect.errors import StateRefused
 from edge_agent.detect.state import Arrays, SavedState
-from wire.alarm import NEVER, Alarm, Phase, alarm_id
+from wire.alarm import NEVER, Alarm, Phase, Severity, alarm_id
 
 F64 = NDArray[np.float64]
 US_PER_S = 1_000_000
@@ -40,6 +40,7 @@ class Rule:
     bound: float
     hysteresis: float = 0.0
     for_s: float = 0.0
+    severity: Severity = Severity.WARNING
 
     @property
     def name(self) -> str:
@@ -101,7 +102,20 @@ class RuleSet:
             return []
         self.value_us[self.value_us == NEVER] = now_us
         excess = (now_us - self.value_us) / US_PER_S - self._bounds
-        return self._judge(now_us, excess, (self._kinds == RuleKind.STALE) & (excess > 0))
+        over = (self._kinds == RuleKind.STALE) & (excess > 0)
+        fresh = over & (self.since_us == NEVER)
+        # when it became so, not when somebody looked: a look after a restart finds the same onset, and so the same id
+        self.since_us[fresh] = self.value_us[fresh] + (self._bounds[fresh] * US_PER_S).astype(np.int64)
+        return self._judge(now_us, excess, over)
+
+    def alarms(self) -> set[int]:
+        """Ids of what is raised now."""
+        return set(self.alarm[self.onset_us != NEVER].tolist())
+
+    @property
+    def has_stale(self) -> bool:
+        """Whether `check` can find anything."""
+        return bool((self._kinds == RuleKind.STALE).any())
 
     def _judge(self, stamp_us: int, excess: F64, looked: NDArray[np.bool_]) -> list[Alarm]:
         over = looked & (excess > 0)
@@ -138,6 +152,7 @@ class RuleSet:
             low=rule.bound if rule.kind is RuleKind.LOW else None,
             high=rule.bound if rule.kind is RuleKind.HIGH else None,
             unit=rule.unit,
+            severity=rule.severity,
         )
 
     def state(self) -> Arrays:

@@ -17,7 +17,7 @@ from edge_agent.detect.contract import Fit, check_fit
 from edge_agent.detect.errors import ModelRefused, RunFailed
 from edge_agent.detect.manifest import Param
 from edge_agent.detect.session import F32, Session
-from wire.alarm import NEVER, Phase
+from wire.alarm import NEVER, Phase, Severity
 
 F64 = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -63,8 +63,11 @@ class Runner:
         interval_s: float | None = None,
         calibration_rows: int = 0,
         threshold: float = 0.0,
+        label: str = "",
+        severity: Severity = Severity.WARNING,
     ) -> None:
-        """`channels` in column order; 0 for calibration or threshold takes the model's default.
+        """`channels` in column order; 0 for calibration or threshold takes the model's default. `label` tells two
+        runners of one model apart, in alarms and in saved state.
 
         Raises:
             ModelRefused: units, kinds or interval do not fit, the columns do not come out in whole groups, or the
@@ -81,6 +84,9 @@ class Runner:
             raise ModelRefused(f"{manifest.title}: threshold {threshold:g} is not in {bounds.min:g} to {bounds.max:g}")
         self.session = session
         self.manifest = manifest
+        self.label = label or manifest.name
+        self.rule = manifest.title if self.label == manifest.name else f"{self.label} {manifest.title}"
+        self.severity = severity
         self.channels = tuple(channels)
         self.groups = len(channels) // width
         rows = calibration_rows or manifest.calibration.rows
@@ -114,7 +120,19 @@ class Runner:
         self.state = {
             item.name: np.full((groups, *shapes[item.name]), item.init, np.float32) for item in manifest.state
         }
+        self.last_scores = np.full(len(self.channels), np.nan)  # of the last run, per column; not saved
         self.refresh_params()
+
+    @property
+    def rows_learnt(self) -> tuple[int, int]:
+        """(rows, of): how far the channel that came last is with its calibration."""
+        per_run = self.bins.rows * self.manifest.window.rows
+        return min(int(self.runs.min()), self.calibration_runs) * per_run, self.calibration_runs * per_run
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it failed so often that it is not asked any more."""
+        return self._failed_in_a_row >= FAILURES_MAX
 
     @property
     def calibrating(self) -> Mask:
@@ -278,6 +296,7 @@ class Runner:
         scores[learning | ~good] = np.nan
         width = self.manifest.window.channels
         verdict = Verdict(np.repeat(scores, width), ran=True)
+        self.last_scores = verdict.scores
         if spoken.any():
             verdict.top = self._column(int(np.argmax(spoken)), outputs)
         if spoken.max() >= self.threshold or (self.onset_us != NEVER).any():

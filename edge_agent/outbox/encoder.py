@@ -36,11 +36,11 @@ class Encoder:
         self._sets = sets
         self._priorities = priorities
         self._raised = raised
-        self._open: dict[Priority, list[Tick]] = {}
+        self._open: dict[Priority, list[tuple[Tick, bytes | None]]] = {}
         self._sizes: dict[Priority, int] = {}
 
-    def add(self, entry: Entry) -> None:
-        """Put a record into the open atom of its class."""
+    def add(self, entry: Entry, scores: bytes | None = None) -> None:
+        """Put a record into the open atom of its class, with a score's code per cell if it was scored."""
         if entry.anchor != self.anchor:
             self.finish()
             self.anchor = entry.anchor
@@ -51,7 +51,7 @@ class Encoder:
         if size and size + len(tick.raw) > ATOM_CELLS_MAX:
             self._close(priority)
             size = 0
-        self._open.setdefault(priority, []).append(tick)
+        self._open.setdefault(priority, []).append((tick, scores))
         self._sizes[priority] = size + len(tick.raw)
 
     def finish(self) -> None:
@@ -60,10 +60,11 @@ class Encoder:
             self._close(priority)
 
     def _close(self, priority: Priority) -> None:
-        ticks = self._open.pop(priority)
+        ticks, codes = zip(*self._open.pop(priority))
         del self._sizes[priority]
         assert self.anchor is not None, "a tick without an anchor"
-        segment = segment_of(ticks, self._sets, self.next_seq, priority, self.anchor)
+        scores = None if all(each is None for each in codes) else codes
+        segment = segment_of(ticks, self._sets, self.next_seq, priority, self.anchor, scores=scores)
         if segment.count:
             self.atoms.append(NewAtom(priority, self.next_seq, segment.count, zone(segment), encode(segment)))
             self.next_seq += segment.count

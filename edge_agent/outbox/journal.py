@@ -131,13 +131,14 @@ class Journal:
         self._lsn = lsn
         self._head = position + aligned(record.size)
 
-    def read(self, mark: Mark) -> Iterator[Entry]:
-        """Uncommitted records up to `mark`, in order. One that was damaged in RAM is left out."""
-        if self._tail == mark.position:
+    def read(self, mark: Mark, after: Mark | None = None) -> Iterator[Entry]:
+        """Uncommitted records up to `mark`, in order; those over `after` only, an earlier mark that is not committed
+        over. One that was damaged in RAM is left out."""
+        tail, last = (self._tail, self._committed) if after is None else (after.position, after.lsn)
+        if tail == mark.position:
             return
-        first, end = HEAD_BYTES + self._tail % self.capacity, HEAD_BYTES + mark.position % self.capacity
+        first, end = HEAD_BYTES + tail % self.capacity, HEAD_BYTES + mark.position % self.capacity
         pieces = [(first, end)] if first < end else [(first, HEAD_BYTES + self.capacity), (HEAD_BYTES, end)]
-        last = self._committed
         for piece in pieces:
             for place in places(self._map, self._view, *piece):
                 if place.outbox == self._outbox and place.boot == self._boot and last < place.lsn <= mark.lsn:

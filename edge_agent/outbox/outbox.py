@@ -90,11 +90,6 @@ class Outbox:
         """Write facts."""
         self.database.connection.executemany("REPLACE INTO meta VALUES (?, ?)", facts.items())
 
-    def state(self, name: str) -> bytes | None:
-        """What a part of the agent left with `set_state`."""
-        row = self._execute("SELECT value FROM state WHERE key = ?", (name,)).fetchone()
-        return None if row is None else row[0]
-
     def set_state(self, name: str, value: bytes) -> None:
         """Keep bytes for a part of the agent, in the transaction that stores the readings they were made from."""
         self._execute(

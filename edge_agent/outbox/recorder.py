@@ -7,7 +7,7 @@ Three sides use it at once: bus threads call `take`, one writer thread calls `co
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock, RLock
@@ -15,6 +15,7 @@ from threading import Lock, RLock
 from edge_agent.errors import AgentError, JournalFull
 from edge_agent.outbox.anchor import AnchorKeeper
 from edge_agent.outbox.batch import Batch, Written, store
+from edge_agent.outbox.desk import ACTIVE, PREFIX, Desk, Detecting
 from edge_agent.outbox.encoder import Encoder
 from edge_agent.outbox.journal import Mark
 from edge_agent.outbox.opening import Opened, open_outbox
@@ -26,7 +27,8 @@ from edge_agent.outbox.requests import Requests
 from edge_agent.outbox.schedule import Schedule
 from edge_agent.outbox.stats import CommitReport, OutboxStats
 from edge_agent.outbox.view import RecorderView
-from wire.clock import NS_PER_S, US_PER_S, Clock
+from wire.alarm import Alarm
+from wire.clock import NS_PER_S, NS_PER_US, US_PER_S, Clock
 from wire.ranges import RangeSet
 from wire.reading import LossReason, Priority, Tick, Tombstone
 from wire.series import SeriesSet
@@ -34,6 +36,7 @@ from wire.series import SeriesSet
 log = logging.getLogger(__name__)
 
 FILL_MAX = 0.9  # of the ring, above which sources that can wait do
+CHECK_S = 1.0  # between two looks for channels that stopped coming
 RATE_WEIGHT = 0.2  # of the newest interval in the rate of readings
 
 
@@ -65,6 +68,9 @@ class Recorder:
         self._writing = RLock()  # the database; taken before `_taking`, never after it
         self._schedule = Schedule(options, clock.boottime_ns())
         self._raised = False  # the next atoms are of the alarm class
+        self._desk: Desk | None = None
+        self._stepped: Mark | None = None  # how far the journal went through the detector
+        self._checked_ns = 0
         self._full = False
         self._losing = False
         self._commits = self._commits_failed = self._committed_cells = self._committed_bytes = 0
@@ -133,8 +139,46 @@ class Recorder:
         elif self._losing and not self._full:
             self._losing = False
             log.warning("the journal has room again")
-        if self.wake is not None and self._schedule.early(self._journal.fill):
+        if self.wake is not None and (self._desk is not None or self._schedule.early(self._journal.fill)):
             self.wake()
+
+    def detect(self, detector: Detecting, tell: Callable[[Alarm], None] = lambda alarm: None) -> None:
+        """From now on every reading goes through this detector, before its commit; once, before the first commit.
+
+        It takes up the state of the last commit; what a killed process left in the journal goes through it again.
+        `tell` is called with each change of an alarm at once; it must not wait.
+        """
+        with self._writing:
+            states = self._outbox.states(PREFIX) | self._outbox.states(ACTIVE)
+            self._desk = Desk(detector, states, self._clock.boottime_ns() // NS_PER_US, tell)
+        self.look()
+
+    def look(self) -> float:
+        """Put through the detector what was taken since the last look; seconds until it should look without a reading.
+
+        An alarm that begins makes the next commit due at once.
+        """
+        desk = self._desk
+        if desk is None:
+            return self._options.commit_interval_s
+        with self._writing:
+            with self._taking:
+                mark = self._journal.mark
+            self._step(desk, mark)
+            now_ns = self._clock.boottime_ns()
+            if now_ns - self._checked_ns >= CHECK_S * NS_PER_S:
+                self._checked_ns = now_ns
+                desk.check(now_ns // NS_PER_US)
+            if desk.raised:
+                with self._taking:
+                    self._schedule.alarm = True
+        return CHECK_S
+
+    @property
+    def detection(self) -> tuple[str, list[Alarm]]:
+        """Why the detector was left alone ("" while it works), and the alarms that are raised. For any thread."""
+        desk = self._desk
+        return ("", []) if desk is None else (desk.problem, list(desk.active.values()))
 
     def has_room(self) -> bool:
         """Whether `take` will hold a tick for sure: for sources that can wait. For any thread."""
@@ -156,14 +200,13 @@ class Recorder:
 
     def due_in_s(self, now_ns: int) -> float:
         """Seconds until the next commit; the interval when nothing waits. Earlier if `wake` is called."""
-        waiting = bool(self._journal.ticks or self._requests or self._journal.lost[0])
+        alarms = self._desk is not None and bool(self._desk.alarms)
+        waiting = bool(self._journal.ticks or self._requests or self._journal.lost[0] or alarms)
         return self._schedule.due_in_ns(now_ns, self._journal.fill, waiting=waiting) / NS_PER_S
 
-    def commit(self, state: Mapping[str, bytes] | None = None) -> CommitReport | None:
-        """Make atoms of everything journalled, in one fsynced transaction with what the cloud acknowledged.
-
-        Args:
-            state: bytes that belong to these readings (a detector's), kept under their names.
+    def commit(self) -> CommitReport | None:
+        """Make atoms of everything journalled, in one fsynced transaction with what the detector found and has learnt
+        and with what the cloud acknowledged.
 
         Returns None when there was nothing to write.
 
@@ -174,7 +217,7 @@ class Recorder:
         """
         with self._writing:
             look = self._look()
-            batch = self._batch(look, state or {})
+            batch = self._batch(look)
             if batch is None:
                 return None
             try:
@@ -187,11 +230,6 @@ class Recorder:
                 self._failed(look)
                 raise written.refusal
             return report
-
-    def state(self, name: str) -> bytes | None:
-        """What the last commit kept under this name."""
-        with self._writing:
-            return self._outbox.state(name)
 
     def view(self) -> RecorderView:
         """The outbox for the sync side. The recorder closes it."""
@@ -300,18 +338,29 @@ class Recorder:
         with self._taking:
             self._schedule.alarm |= look.alarm
             self._raised |= look.raised
+        if self._desk is not None:
+            self._desk.failed()
         self._schedule.failed(self._clock.boottime_ns())
         self._commits_failed += 1
 
-    def _batch(self, look: _Look, state: Mapping[str, bytes]) -> Batch | None:
+    def _step(self, desk: Desk, mark: Mark) -> None:
+        desk.step(self._journal.read(mark, self._stepped))
+        self._stepped = mark
+
+    def _batch(self, look: _Look) -> Batch | None:
         """What there is to write."""
         row, mark, lost = self._row, look.mark, look.lost
         asked = self._requests.look()
-        if mark.lsn == row.journal_lsn and not asked and not lost[0] and not state:
+        desk = self._desk
+        if desk is not None:
+            self._step(desk, mark)
+        alarms = () if desk is None else tuple(desk.alarms)
+        if mark.lsn == row.journal_lsn and not asked and not lost[0] and not alarms:
             return None
-        encoder = Encoder(self._sets, self._priorities, row.next_seq, raised=look.raised)
+        raised = look.raised or (desk is not None and desk.raised)
+        encoder = Encoder(self._sets, self._priorities, row.next_seq, raised=raised)
         for entry in self._journal.read(mark):
-            encoder.add(entry)
+            encoder.add(entry, None if desk is None else desk.codes(entry.lsn))
         encoder.finish()
         stones = []
         missing = mark.lsn - row.journal_lsn - encoder.ticks
@@ -321,6 +370,7 @@ class Recorder:
         if lost[0]:
             at = encoder.next_seq
             stones.append(Tombstone(row.epoch, at, at, LossReason.JOURNAL_FULL, *lost))
+        state, state_deleted = ({}, ()) if desk is None else desk.changes()
         return Batch(
             row=row,
             asked=asked,
@@ -330,7 +380,9 @@ class Recorder:
             anchor=encoder.anchor,
             atoms=tuple(encoder.atoms),
             tombstones=tuple(stones),
+            alarms=alarms,
             state=state,
+            state_deleted=state_deleted,
             lent=self._requests.lent(),
         )
 
@@ -353,6 +405,8 @@ class Recorder:
                 self._journal.committed(look.mark)
                 if look.lost[0]:
                     self._journal.forget_loss(look.lost[0])
+            if self._desk is not None:
+                self._desk.done(look.mark.lsn, len(batch.alarms))
             size = sum(len(atom.data) for atom in batch.atoms)
             self._schedule.committed(self._clock.boottime_ns())
         if self._full is stored:

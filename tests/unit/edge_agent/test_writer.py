@@ -23,6 +23,9 @@ class Disk:
         self._interval_ns = round(interval_s * S)
         self.due_ns = clock.boottime_ns() + self._interval_ns
 
+    def look(self) -> float:
+        return 60.0
+
     def due_in_s(self, now_ns: int) -> float:
         return (self.due_ns - now_ns) / S
 

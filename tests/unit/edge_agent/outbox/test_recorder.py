@@ -166,17 +166,6 @@ def test_a_ring_that_fills_wakes_the_writer_and_commits_itself(gateway: Gateway)
     assert recorder.stats().losses == {}
 
 
-def test_state_is_kept_in_the_commit(gateway: Gateway) -> None:
-    recorder = gateway.start(SET)
-    recorder.take(ticks(SET, 1))
-    recorder.commit({"detector": b"one"})
-    recorder.commit({"detector": b"two"})
-    gateway.kill()
-    recorder = gateway.start(SET)
-    assert recorder.state("detector") == b"two"
-    assert recorder.state("other") is None
-
-
 def test_definitions_are_durable_before_the_first_tick(gateway: Gateway) -> None:
     recorder = gateway.start(SET)
     gateway.kill()

@@ -1,0 +1,170 @@
+"""Detection beside the journal: every record goes through the detector once, in journal order, before its commit.
+
+What is found waits here until the commit that stores the record: scores by lsn, changes of alarms, and the detector's
+own state. A detector that fails is left alone; readings never wait for it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from typing import Protocol
+
+from edge_agent.outbox.record import Entry
+from wire.alarm import Alarm, Phase, Severity
+from wire.reading import Tick
+
+log = logging.getLogger(__name__)
+
+PREFIX = "detect/"  # of the detector's state
+ACTIVE = "alarms/active"  # the state's name for what is raised now
+
+
+class Finding(Protocol):
+    """What one tick gave."""
+
+    @property
+    def codes(self) -> bytes | None: ...
+    @property
+    def alarms(self) -> tuple[Alarm, ...]: ...
+
+
+class Change(Protocol):
+    """Slots to write and to delete."""
+
+    @property
+    def put(self) -> dict[str, bytes]: ...
+    @property
+    def delete(self) -> tuple[str, ...]: ...
+
+
+class Detecting(Protocol):
+    """What is asked of a detector; `edge_agent.detect.detector.Detector` says what each call means."""
+
+    @property
+    def checks(self) -> bool: ...
+    @property
+    def problems(self) -> dict[str, str]: ...
+    def step(self, tick: Tick) -> Finding: ...
+    def check(self, now_us: int) -> tuple[Alarm, ...]: ...
+    def alarms(self) -> set[int]: ...
+    def changes(self) -> Change | None: ...
+    def rolled_back(self) -> None: ...
+    def restore(self, slots: Mapping[str, bytes], now_us: int, gap_us: int = 0) -> list[str]: ...
+
+
+class Desk:
+    """See the module. For one thread at a time; `active` and `problem` may be read by any."""
+
+    def __init__(self, detector: Detecting, states: Mapping[str, bytes], now_us: int, tell: Callable[[Alarm], None]):
+        """`states`: what the last commit kept of PREFIX and ACTIVE. `tell` is called with each change as it is found,
+        before it is durable: after a kill the same one may be told again, with the same id."""
+        self.problem = ""  # why the detector was left alone
+        self.active: dict[int, Alarm] = {}
+        self.raised = False  # an alarm began since the last `done`
+        self.alarms: list[Alarm] = []  # not committed
+        self.checks = detector.checks
+        self._codes: dict[int, bytes] = {}
+        self._detector = detector
+        self._tell = tell
+        self._active_changed = False
+        self._problems: dict[str, str] = {}
+        slots = {name: blob for name, blob in states.items() if name.startswith(PREFIX)}
+        self.active = {alarm.id: alarm for alarm in _active_of(states.get(ACTIVE, b"[]"))}
+        with self._guard():
+            for reason in detector.restore(slots, now_us):
+                log.warning("detection begins anew: %s", reason)
+
+    def step(self, entries: Iterable[Entry]) -> None:
+        """Records in order, each once."""
+        if self.problem:
+            return
+        with self._guard():
+            for entry in entries:
+                found = self._detector.step(entry.tick)
+                if found.codes is not None:
+                    self._codes[entry.lsn] = found.codes
+                for alarm in found.alarms:
+                    self._add(alarm)
+
+    def check(self, now_us: int) -> None:
+        """Once a second: channels that stopped coming, and alarms that ended without a word (a model that began anew,
+        a rule that is configured no more)."""
+        if self.problem:
+            return
+        with self._guard():
+            for alarm in self._detector.check(now_us):
+                self._add(alarm)
+            raised = self._detector.alarms()
+            for alarm in [alarm for id_, alarm in self.active.items() if id_ not in raised]:
+                self._add(replace(alarm, phase=Phase.CLEARED, stamp_us=now_us, score=0.0, value=None, expected=None))
+            self._log_problems(self._detector.problems)
+
+    def codes(self, lsn: int) -> bytes | None:
+        """Scores of a record, a code per cell."""
+        return self._codes.get(lsn)
+
+    def changes(self) -> tuple[dict[str, bytes], tuple[str, ...]]:
+        """State to write and to delete with the records that were stepped. Then `done` or `failed`."""
+        put: dict[str, bytes] = {}
+        delete: tuple[str, ...] = ()
+        if not self.problem:
+            with self._guard():
+                change = self._detector.changes()
+                if change is not None:
+                    put, delete = dict(change.put), change.delete
+        if self._active_changed:
+            put[ACTIVE] = json.dumps([asdict(alarm) for alarm in self.active.values()]).encode()
+        return put, delete
+
+    def done(self, lsn: int, alarms: int) -> None:
+        """Records up to `lsn` and the first so many alarms are committed."""
+        del self.alarms[:alarms]
+        if self._codes:
+            self._codes = {each: codes for each, codes in self._codes.items() if each > lsn}
+        self.raised = self._active_changed = False
+
+    def failed(self) -> None:
+        """Nothing of the last `changes` was written."""
+        if not self.problem:
+            with self._guard():
+                self._detector.rolled_back()
+
+    def _add(self, alarm: Alarm) -> None:
+        self.alarms.append(alarm)
+        self._active_changed = True
+        if alarm.phase is Phase.CLEARED:
+            self.active = {id_: each for id_, each in self.active.items() if id_ != alarm.id}
+        else:
+            self.active = {**self.active, alarm.id: alarm}
+            self.raised |= alarm.phase is Phase.RAISED
+        self._tell(alarm)
+
+    def _log_problems(self, problems: dict[str, str]) -> None:
+        for name in self._problems.keys() - problems.keys():
+            log.info("%s gives scores again", name)
+        for name in problems.keys() - self._problems.keys():
+            log.warning("no score: %s", problems[name])
+        self._problems = problems
+
+    @contextmanager
+    def _guard(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # a mistake in detection must not cost a reading
+            self.problem = f"{type(error).__name__}: {error}"
+            log.exception("detection ends until the next start; readings go on without scores")
+
+
+def _active_of(blob: bytes) -> list[Alarm]:
+    try:
+        return [
+            Alarm(**{**row, "phase": Phase(row["phase"]), "severity": Severity(row["severity"])})
+            for row in json.loads(blob)
+        ]
+    except (ValueError, TypeError, KeyError) as error:
+        log.warning("which alarms were raised is not known: %s", error)
+        return []
