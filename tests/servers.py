@@ -55,12 +55,16 @@ class Server:
     def wait_for(self, words: str, since: int = 0) -> str:
         """The log from byte `since` on, once it holds `words`."""
         end_s = time.monotonic() + START_S_MAX
-        while words not in (text := self._log.read_bytes()[since:].decode("utf-8", "replace")):
+        while words not in (text := self.log_text(since)):
             assert self.process is not None
             assert self.process.poll() is None, text
             assert time.monotonic() < end_s, text
             time.sleep(0.02)
         return text
+
+    def log_text(self, since: int = 0) -> str:
+        """The log from byte `since` on."""
+        return self._log.read_bytes()[since:].decode("utf-8", "replace")
 
     @property
     def log_size(self) -> int:

@@ -24,7 +24,7 @@ from cloud_sync.storage.object_store import check_key
 AMAZON = "https://s3.amazonaws.com"
 REGION_DEFAULT = "us-east-1"  # what servers other than Amazon's take
 CONNECT_S_MAX = 5.0
-READ_S_MAX = 30.0
+READ_S_MAX = 15.0
 RETRIES = 2  # of one request with the same bytes to the same key
 CONNECTIONS_MAX = 16
 PART_BYTES = 64 * 1024 * 1024  # more than any pack, so that an object is one request: all of it is there, or nothing

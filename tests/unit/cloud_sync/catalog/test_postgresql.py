@@ -142,6 +142,15 @@ def test_a_restart_is_said_once_and_leaves_nothing_behind(
     ]
 
 
+def test_a_restart_between_two_calls_costs_nothing(url: str, postgresql_server: PostgreSQL) -> None:
+    catalog = SqlCatalog.open_postgresql(url, CLOCK, create=True)
+    catalog.put_series_sets("gw-a", SETS)
+    postgresql_server.kill(signal.SIGQUIT)
+    postgresql_server.start()
+    assert commit(catalog, entry((0, 10))) == [Stored()]
+    catalog.close()
+
+
 def test_readers_see_one_state_and_change_nothing(url: str) -> None:
     database = open_postgresql(url, CLOCK)
     with database.write() as connection:
@@ -201,7 +210,7 @@ def test_an_empty_database_is_prepared_by_one_of_many(url: str) -> None:
     assert len(set(found)) == 1
 
 
-def test_the_same_messages_through_two_replicas_are_stored_once(url: str) -> None:
+def test_the_same_messages_through_two_replicas_are_stored_once(url: str, postgresql_server: PostgreSQL) -> None:
     """Both take the same gateways' messages in opposite orders, while others say Hello and bring new definitions."""
     replicas = [SqlCatalog.open_postgresql(url, CLOCK, create=True) for _ in range(2)]
     gateways = [f"gw-{letter}" for letter in "abcdef"]
@@ -225,7 +234,9 @@ def test_the_same_messages_through_two_replicas_are_stored_once(url: str) -> Non
     calls: list[Callable[[], object]] = []
     for catalog, order in zip(replicas, (gateways, gateways[::-1])):
         calls += [lambda c=catalog, o=order: ingest(c, o), lambda c=catalog: greet(c)]  # type: ignore[misc]
+    since = postgresql_server.log_size
     at_once(*calls)
+    assert "deadlock" not in postgresql_server.log_text(since)
     for name in gateways:
         for first in range(0, 200, 10):
             told = sorted(type(o).__name__ for g, f, o in outcomes if (g, f) == (name, first))

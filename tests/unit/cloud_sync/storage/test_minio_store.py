@@ -156,7 +156,7 @@ def test_prefixes_are_apart_and_invisible(s3_server: S3) -> None:
 
 
 @pytest.mark.usefixtures("keys")
-def test_the_largest_pack_is_one_request(s3_server: S3) -> None:
+def test_the_largest_pack_is_one_object(s3_server: S3) -> None:
     store = MinioStore.open(s3_server.url("large"))
     data = bytes(range(256)) * (9 * 1024 * 1024 // 256)
     store.put("packs/large", data)
