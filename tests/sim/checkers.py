@@ -6,6 +6,9 @@ from itertools import groupby
 
 from tests.sim.cloud import SimCloud
 from tests.sim.gateway import SimGateway
+from wire.reading import LossReason
+
+REASONS = {LossReason.CLOUD_RESTORED, LossReason.POWER_CUT}  # what the faults here may cost
 
 
 class Broken(AssertionError):
@@ -28,6 +31,9 @@ def check(cloud: SimCloud, name: str, boxes: list[SimGateway]) -> int:
         raise Broken(f"{name}: {len(foreign)} values are stored that no chip gave out, {sorted(foreign)[:5]}")
     if len(lost) > given_up:
         raise Broken(f"{name}: {len(lost)} values are lost, {given_up} are recorded as given up, {sorted(lost)[:5]}")
+    unforeseen = {stone.reason for line in ledger for stone in line.tombstones} - REASONS
+    if unforeseen:
+        raise Broken(f"{name}: given up for {unforeseen}, and no fault asked for it")
     for (epoch, series), run in groupby(sorted(points), key=lambda point: point[:2]):
         values = [value for _, _, _, value in run]
         if values != sorted(values):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 from collections import Counter
 from collections.abc import Sequence
@@ -25,7 +26,7 @@ from wire.sync.cloud import AskHello, CloudSession, Ingest, StoreAlarms, StoreSe
 from wire.sync.frames import CloudFrame
 from wire.sync.outcomes import CatalogOutcome, Stored
 
-COMMIT_S = 0.03  # what a PUT and a commit take
+PACK_S = (0.005, 0.05, 0.5)  # what a PUT and a commit take
 
 
 class CloudKilled(Exception):
@@ -60,11 +61,12 @@ class Session:
 class SimCloud:
     """One replica. `ack_early` plants the mistake of acknowledging what is not committed."""
 
-    def __init__(self, world: World, folder: Path, *, ack_early: bool = False) -> None:
+    def __init__(self, world: World, folder: Path, rng: random.Random, *, ack_early: bool = False) -> None:
         self.catalog: KillableCatalog
         self._world = world
         self._folder = folder
         self._ack_early = ack_early
+        self._pack_s = rng.choice(PACK_S)
         self._clock = MachineClock(world)
         self._store = LocalStore(folder / "objects")
         self._lives = 0
@@ -161,13 +163,21 @@ class SimCloud:
         if due is not None and due != self._due:
             self._due = due
             queue = self._queue
-            self._world.at(due, lambda: self._write(queue))
+            self._world.at(due, lambda: self._take(queue))
 
-    def _write(self, queue: CommitQueue[tuple[Session, Ingest]]) -> None:
-        if queue is not self._queue or not self._up or not len(queue):
+    def _take(self, queue: CommitQueue[tuple[Session, Ingest]]) -> None:
+        """A pack is due; what it takes to write it may be the cloud's last moments."""
+        if queue is self._queue and self._up and len(queue):
+            self._due = None
+            batch = queue.take(self._world.now)
+            self._world.after(self._pack_s, lambda: self._write(queue, batch))
+            self._schedule()
+
+    def _write(
+        self, queue: CommitQueue[tuple[Session, Ingest]], batch: list[Submission[tuple[Session, Ingest]]]
+    ) -> None:
+        if queue is not self._queue or not self._up:
             return
-        self._due = None
-        batch = queue.take(self._world.now)
         try:
             results = self._ingestor.write([(each.gateway, each.message) for each in batch])
         except CloudKilled:
@@ -179,15 +189,8 @@ class SimCloud:
             if not self._ack_early:
                 frame = session.machine.resolved(effect, result.outcome, result.atoms)
                 answers.setdefault(id(session), (session, []))[1].append(frame)
-        self._world.after(COMMIT_S, lambda: self._answer(queue, list(answers.values())))
-        self._schedule()
-
-    def _answer(
-        self, queue: CommitQueue[tuple[Session, Ingest]], answers: list[tuple[Session, list[CloudFrame]]]
-    ) -> None:
-        if queue is self._queue:
-            for session, frames in answers:
-                session.answer(frames)
+        for session, frames in answers.values():
+            session.answer(frames)
 
     def values(self, gateway: str) -> tuple[Counter[float], list[tuple[int, int, int, float]]]:
         """Every value that is stored, read back from the packs, and (epoch, series, stamp in us, value) of each."""

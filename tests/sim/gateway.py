@@ -64,7 +64,7 @@ class SimGateway:
         self._careless = careless
         self._machine_id = f"machine-{folder.name}"
         self._options = OutboxOptions(
-            commit_interval_s=rng.choice([1.0, 5.0]), journal_bytes=64 * KIB, wal_bytes=256 * KIB
+            commit_interval_s=rng.choice([2.0, 5.0]), journal_bytes=64 * KIB, wal_bytes=256 * KIB
         )
         self._sync_options = SyncOptions(batch_s=rng.choice([0.0, 15.0]), backoff_max_s=10.0)
         self._lives = self._boots = 0

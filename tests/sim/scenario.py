@@ -20,7 +20,7 @@ FAULTS = {  # weights
     "stall": 3,
     "kill gateway": 5,
     "cut power": 2,
-    "kill cloud": 5,
+    "kill cloud": 7,
     "step clock": 2,
     "clone card": 0.5,
     "back up cloud": 1,
@@ -44,7 +44,7 @@ class Scenario:
         self._careless = careless
         self._numbers = [0]
         self.world = World()
-        self.cloud = SimCloud(self.world, folder / "cloud", ack_early=ack_early)
+        self.cloud = SimCloud(self.world, folder / "cloud", self._rng, ack_early=ack_early)
         self.boxes: list[SimGateway] = []
         self.links: list[Link] = []
         self.story: list[str] = []
@@ -100,7 +100,7 @@ class Scenario:
             case "cut power":
                 box.cut_power(rng.uniform(1.0, 5.0))
             case "kill cloud":
-                self.cloud.kill(rng.choice(["now", "before", "after"]), rng.uniform(0.1, 10.0))
+                self.cloud.kill(rng.choice(["now", "before", "before", "after"]), rng.uniform(0.1, 10.0))
             case "step clock":
                 box.step_clock(rng.choice([0.0, -3600.0, 1e8]), synchronised=rng.random() < 0.5)
             case "clone card":
