@@ -65,18 +65,19 @@ class Credentials:
             return None
         with plain:
             try:
-                with context.wrap_socket(plain, server_hostname=server_name or host) as secure:
-                    answer = secure.recv(1)  # a server that takes us speaks first (RFC 9113, 3.4)
+                secure = context.wrap_socket(plain, server_hostname=server_name or host)
             except ssl.SSLCertVerificationError as error:
                 return (
                     f"the cloud's certificate is refused: {error.verify_message}. "
                     f"Is {self.ca} the CA of {host}, and is [cloud] server_name right?"
                 )
-            except TimeoutError:
-                return None
-            except OSError:
-                answer = b""
-        if answer:
+            except OSError as error:
+                if "ALERT" not in (getattr(error, "reason", None) or ""):
+                    return None  # cut or silent in the handshake: the link, not the certificate
+                answer: bytes | None = b""
+            else:
+                answer = _first_byte(secure)
+        if answer != b"":
             return None
         return f"the cloud refuses {self.cert}; {self.own_doubt()}. Try: cloud-sync cert issue"
 
@@ -110,3 +111,14 @@ class Credentials:
         return (
             f"checked here against {self.ca} it is valid until {certificate.get('notAfter', '?')}; is this clock right?"
         )
+
+
+def _first_byte(secure: ssl.SSLSocket) -> bytes | None:
+    """What a server says first (RFC 9113, 3.4: one that takes us speaks); empty: it hung up; None: it is silent."""
+    with secure:
+        try:
+            return secure.recv(1)
+        except TimeoutError:
+            return None
+        except OSError:
+            return b""

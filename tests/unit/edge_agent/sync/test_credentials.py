@@ -1,0 +1,51 @@
+"""Whether the certificate or the link failed: after the first the agent pauses for 30 s, after the second not."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cloud_sync.data_folder import DataFolder, initialise, issue_certificate
+from edge_agent.sync.credentials import Credentials
+from wire.clock import SystemClock
+
+RESET = struct.pack("ii", 1, 0)  # SO_LINGER of 0 s: close sends RST
+
+
+def reset(connection: socket.socket) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+
+
+def reset_after_hello(connection: socket.socket) -> None:
+    connection.recv(65_536)
+    reset(connection)
+
+
+def hang_up_after_hello(connection: socket.socket) -> None:
+    connection.recv(65_536)
+
+
+@pytest.mark.parametrize("network", [reset, reset_after_hello, hang_up_after_hello])
+def test_a_network_that_breaks_the_handshake_is_no_refusal(
+    tmp_path: Path, network: Callable[[socket.socket], None]
+) -> None:
+    folder, keys = DataFolder(tmp_path / "cloud"), tmp_path / "keys"
+    initialise(folder, (), SystemClock())
+    issue_certificate(folder, "gw", keys, 90, SystemClock())
+    credentials = Credentials(keys / "ca.pem", keys / "cert.pem", keys / "key.pem")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                network(connection)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        assert credentials.refusal("127.0.0.1", server.getsockname()[1], "") is None
+        thread.join()
