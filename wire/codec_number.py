@@ -16,7 +16,7 @@ DECIMALS_MAX = 9
 # Below, every integer is a float of that kind. Above, a decimal is finer than the floats are, and saves nothing.
 FLOAT32_EXACT_MAX, FLOAT64_EXACT_MAX = float(1 << 24), float(1 << 53)
 FLOAT32_ROUNDING = 2.0**-24  # a float32 is no further than this share of it from what it was rounded from
-PROBES = 6  # values of a column that are tried before all of it is
+PROBES = 12  # values of a column that are tried before all of it is
 TRIES = 2  # numbers of decimals, from what the probes need
 STEP_BITS_MIN = 40  # what a step must save, about, to pay for its entry
 STEP_READINGS_MIN = 8

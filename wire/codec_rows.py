@@ -29,7 +29,6 @@ class Rows:
 
 def encode_rows(found: rice.Plan, lengths: I64, width: int, chunks: dict[int, bytes]) -> bytes:
     """The rows of `found`, except those that `chunks` replaces."""
-    replaced = list(chunks)
     constant = constant_rows(found)
     heads = found.symbols[:, 0].copy() if width else np.zeros(len(lengths), np.uint8)
     heads |= found.transforms << np.uint8(6)
@@ -37,9 +36,11 @@ def encode_rows(found: rice.Plan, lengths: I64, width: int, chunks: dict[int, by
     in_rice = ~constant
     seeds = zigzag_array(found.seeds.view(np.uint64))
     if chunks:
-        heads[replaced] = SYMBOL_PCO
-        in_rice[replaced] = False
-        seeds = np.delete(seeds, replaced)
+        seeded = np.ones(len(heads), np.bool_)
+        seeded[list(chunks)] = False
+        heads[~seeded] = SYMBOL_PCO
+        in_rice &= seeded
+        seeds = seeds[seeded]
     lows = zigzag_array(found.lows[in_rice & (found.transforms == rice.CLIMB)].view(np.uint64))
     parts = [heads.tobytes(), varints(np.concatenate((seeds, lows)))]
     symbols, emitted, residuals = found.symbols, found.emitted, found.residuals

@@ -122,10 +122,11 @@ def _transform(rows: I64, lengths: I64 | None, present: NDArray[np.bool_] | None
         steps = np.where(present[:, 1:], steps, np.iinfo(np.int64).max)
     lows = steps.min(axis=1) if steps.size else np.zeros(len(rows), np.int64)
     centres = rows[:, 0] + means
-    candidates[CENTRE] = zigzag_array(numbers - centres.view(np.uint64)[:, None])
-    candidates[DELTA, :, 1:] = zigzag_array(deltas)
-    candidates[SLOPE, :, 1:2] = candidates[DELTA, :, 1:2]
-    candidates[SLOPE, :, 2:] = zigzag_array(deltas[:, 1:] - deltas[:, :-1])
+    np.subtract(numbers, centres.view(np.uint64)[:, None], out=candidates[CENTRE])
+    candidates[DELTA, :, 1:] = deltas
+    candidates[SLOPE, :, 1:2] = deltas[:, :1]
+    np.subtract(deltas[:, 1:], deltas[:, :-1], out=candidates[SLOPE, :, 2:])
+    candidates[:CLIMB] = zigzag_array(candidates[:CLIMB])
     candidates[CLIMB, :, 1:] = deltas - lows.view(np.uint64)[:, None]
     if present is not None:
         candidates *= present
@@ -156,7 +157,7 @@ def _exponents(floats: NDArray[np.float64]) -> I64:
 def _sizes(lengths: I64, transforms: NDArray[np.intp], width: int) -> I64:
     """How many residuals are written of each group of each row."""
     groups = max(1, -(-width // GROUP))
-    sizes: I64 = np.clip(lengths[:, None] - GROUP * np.arange(groups), 0, GROUP)
+    sizes: I64 = np.minimum(np.maximum(lengths[:, None] - GROUP * np.arange(groups), 0), GROUP)
     sizes[:, 0] -= (transforms != CENTRE) & (lengths > 0)
     return sizes
 
@@ -178,7 +179,8 @@ def _parameters(residuals: U64, exponents: I64, sizes: I64) -> tuple[U8, I64]:
     totals = np.einsum("rgn->rg", np.minimum(grouped, SUMMAND_MAX))
     k = np.empty((4, count, groups), np.int64)
     k[0] = np.einsum("rgn->rg", exponents.reshape(shape)) // some
-    np.add(k[0], np.array([[[1]], [[2]]]), out=k[1:3])
+    np.add(k[0], 1, out=k[1])
+    np.add(k[0], 2, out=k[2])
     k[3] = _exponents(np.maximum(totals * 0.69 / some, 1.0))
     np.minimum(k, K_MAX, out=k)
     quotients = grouped >> k.view(np.uint64)[..., None]
@@ -229,25 +231,24 @@ def pack(values: U64, k: U64) -> bytes:
     unary[stops] = 1
     packed = np.packbits(unary, bitorder="little").tobytes()
     escaped = quotients[clipped == ESCAPE] - np.uint64(ESCAPE)
-    return b"".join((varint(len(packed)), packed, _pack_low(values, k), varints(escaped)))
+    return b"".join((varint(len(packed)), packed, _pack_low(values ^ (quotients << k), k), varints(escaped)))
 
 
-def _pack_low(values: U64, k: U64) -> bytes:
-    """The low k bits of each value, end to end, first in the lowest bit."""
+def _pack_low(low: U64, k: U64) -> bytes:
+    """Numbers of k bits, end to end, first in the lowest bit."""
     ends = np.cumsum(k)
     total = int(ends[-1])
     if not total:
         return b""
     starts = ends - k
-    low = values & ((_ONE << k) - _ONE)
     words = (starts >> np.uint64(6)).view(np.int64)
     shifts = starts & np.uint64(63)
     out = np.zeros((total + 63) // 64 + 1, np.uint64)
     new = np.ones(len(words), np.bool_)
     np.not_equal(words[1:], words[:-1], out=new[1:])
-    heads = np.flatnonzero(new)
+    heads = new.nonzero()[0]
     out[words[heads]] = np.bitwise_or.reduceat(low << shifts, heads)
-    over = np.flatnonzero(shifts + k > 64)
+    over = (shifts + k > 64).nonzero()[0]
     out[words[over] + 1] |= low[over] >> (np.uint64(64) - shifts[over])
     return out.astype("<u8", copy=False).tobytes()[: (total + 7) // 8]
 

@@ -42,7 +42,7 @@ def verify(data: bytes) -> Verified:
     reader, header, types = open_segment(data)
     try:
         zone_us = _walk(reader, header, types)
-    except WireError:  # so will decode, and its words are the ones to tell
+    except WireError:  # so will decode, in its own words, or take it after all: a seed is read modulo 2^64 there
         zone_us = None
     if zone_us is None:
         zone_us = zone(decode(data))
@@ -117,12 +117,12 @@ def _escapes(ones: int) -> int | None:
 
 
 def _first_of(reader: Reader, count: int) -> int | None:
-    """Skip `count` varints and return the first; None where one is missing or too long, or the first over 63 bits."""
+    """Skip `count` varints and return the first; None where one is missing or too long. Raises SegmentCorrupt."""
     if not count:
         return 0
     window = np.frombuffer(reader.data, np.uint8, min(reader.end - reader.at, count * VARINT_BYTES_MAX), reader.at)
     ends = (window < 0x80).nonzero()[0]
-    if len(ends) < count or int(ends[0]) >= VARINT_BYTES_MAX - 1:
+    if len(ends) < count:
         return None
     if count > 1 and int((ends[1:count] - ends[: count - 1]).max()) > VARINT_BYTES_MAX:
         return None

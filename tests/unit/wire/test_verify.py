@@ -97,13 +97,38 @@ def test_a_unary_run_over_the_escape_is_refused() -> None:
     assert verify_module._escapes(0) == 0
 
 
-def test_a_seed_over_64_bits_is_taken_as_decode_takes_it() -> None:
+def constants() -> bytes:
+    """The body of a segment whose stamps' seed has nine bytes, then three rows of a constant each."""
+    stamps = np.array([-(1 << 62), -(1 << 62)])
+    return encode(atom(0, [Block(9, stamps, [np.full(2, seed) for seed in (7, 8, 9)], stamp_unit=StampUnit.US)]))[:-4]
+
+
+@pytest.mark.parametrize("last", [1, 3, 0x7F])
+def test_a_seed_over_64_bits_is_taken_as_decode_takes_it(last: int) -> None:
     """decode reads seeds modulo 2^64; a lone varint over that is an error elsewhere."""
-    data = encode(atom(0, [Block(9, np.array([-(1 << 62)]), [np.array([1])], stamp_unit=StampUnit.US)]))
+    body = constants()
     seed = varint((1 << 63) - 1)
-    at = data.index(seed)
-    for last in (0x01, 0x03, 0x7F):
-        assert agree(sealed(data[: at + 8] + bytes((data[at + 8] | 0x80, last)) + data[at + len(seed) : -4])) in (0, 1)
+    at = body.index(seed) + 8
+    agree(sealed(body[:at] + bytes((body[at] | 0x80, last)) + body[at + 1 :]))
+
+
+def test_a_number_longer_than_ten_bytes_is_refused_wherever_it_stands() -> None:
+    body = constants()
+    seeds = varint((1 << 63) - 1) + varint(14) + varint(16) + varint(18)
+    at = body.index(seeds) + 9
+    for place in range(3):
+        for zeros in (8, 9, 10, 11):
+            long = bytes((seeds[9 + place] | 0x80,)) + b"\x80" * (zeros - 1) + b"\0"
+            taken = agree(sealed(body[: at + place] + long + body[at + place + 1 :]))
+            assert taken == (zeros < 10)
+
+
+def test_row_codecs_of_a_later_version_are_refused() -> None:
+    body = constants()
+    at = body.index(b"\x3e\x3e\x3e")
+    assert agree(sealed(body))
+    for code in (0x7E, 0xBE, 0xFE, 0x7F, 0xBF, 0xFF):
+        assert not agree(sealed(body[: at + 1] + bytes((code,)) + body[at + 2 :]))
 
 
 def test_stamps_out_of_bounds_are_refused_in_the_words_of_decode() -> None:
