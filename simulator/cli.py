@@ -170,6 +170,26 @@ def ctl(socket: Path, do: str, part: str | None, fault: str | None) -> None:
 
 
 @main.command()
+@click.argument("ports", nargs=-1, required=True, metavar="LINK=PART...")
+@click.option("--unplug", metavar="START-END", help="Pull all of them for some seconds, as in 10-20.")
+def serial(ports: tuple[str, ...], unplug: str | None) -> None:
+    """Serve simulated parts on pseudo-terminals until Ctrl-C; LINK is the path to open as a tty.
+
+    Parts: pump (Modbus RTU, unit 1), gps (NMEA 0183), pms5003 (fine dust), or gps:FILE to replay a recorded log.
+
+    Example: edge-sim serial /tmp/rs485=pump /tmp/gps=gps
+    """
+    from simulator.serial import serve
+
+    try:
+        serve.serve([serve.parse_port(text) for text in ports], serve.parse_span(unplug), click.echo)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+    except OSError as error:
+        raise click.ClickException(f"{error.filename}: {error.strerror}") from error
+
+
+@main.command()
 @click.argument("target")
 @click.option(
     "--listen", default="127.0.0.1:0", show_default=True, metavar="HOST:PORT", help="Where clients connect; 0: any."
