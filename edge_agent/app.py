@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_agent.config.model import CloudSection, Config
-from edge_agent.config.mqtt import is_mqtt
 from edge_agent.control import ControlServer, RequestRefused
 from edge_agent.health import ALIVE_S_MAX, Notifier, watchdog_period_s
 from edge_agent.outbox.options import OutboxOptions
@@ -55,7 +54,7 @@ class Agent:
         self._recorder = Recorder.open(
             config.state_dir, config.runtime_dir, clock, boot_id(), machine, outbox_options(config)
         )
-        polled = [plan for plan in config.sensors if not is_mqtt(plan)]
+        polled = [plan for plan in config.sensors if not plan.is_mqtt]
         lines = make_lines(polled, config.buses, clock)
         for line in lines:
             for group in line.groups:

@@ -7,7 +7,7 @@ import re
 import socket
 import tomllib
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -25,10 +25,12 @@ from edge_agent.config.model import (
     Section,
     SensorPlan,
 )
-from edge_agent.config.mqtt import MqttSection, PublishSection, check_brokers, is_mqtt
 from edge_agent.config.sensors import SensorChecker
 from edge_agent.config.values import nearest
 from edge_agent.errors import ConfigInvalid
+
+if TYPE_CHECKING:
+    from edge_agent.config.mqtt import MqttSection
 
 SINGLE = {"agent": AgentSection, "cloud": CloudSection, "buffer": BufferSection}
 NAMED = ("bus", "mqtt")
@@ -78,8 +80,11 @@ class _Loader:
         checker = SensorChecker(agent or AgentSection(), buses, self._drivers, self._problems)
         sensors = [checker.check(self._table(entry), entry.place) for entry in self._sensors]
         name = (agent.name if agent else "") or socket.gethostname()
-        listeners = [(plan, entry.place) for plan, entry in zip(sensors, self._sensors) if plan and is_mqtt(plan)]
-        check_brokers(listeners, brokers, name, self._problems)
+        listeners = [(plan, entry.place) for plan, entry in zip(sensors, self._sensors) if plan and plan.is_mqtt]
+        if listeners:
+            from edge_agent.config.mqtt import check_brokers
+
+            check_brokers(listeners, brokers, name, self._problems)
         if agent is None or buffer is None or len(self._problems):
             return None
         return Config(
@@ -182,6 +187,8 @@ class _Loader:
         return msgspec.structs.replace(bus, device=f"/dev/{name}")
 
     def _broker(self, name: str, entry: Entry) -> MqttSection | None:
+        from edge_agent.config.mqtt import MqttSection, PublishSection
+
         where = f"[mqtt.{name}]"
         if not isinstance(entry.value, dict):
             self._problems.add(entry.place, where, "must be a table")

@@ -182,6 +182,11 @@ class SensorPlan(Section, frozen=True):
     timeout: float
     channels: tuple[ChannelPlan, ...]
 
+    @property
+    def is_mqtt(self) -> bool:
+        """Whether a broker brings its values, and nobody reads them."""
+        return self.driver_name == "mqtt"
+
 
 class Config(Section, frozen=True):
     """Everything, checked."""

@@ -88,11 +88,6 @@ class MqttSection(Section, frozen=True):
         return (host, port) if colon and port.isdigit() and not rest.endswith("]") else (rest, "")
 
 
-def is_mqtt(plan: SensorPlan) -> bool:
-    """Whether a broker brings this sensor's values."""
-    return isinstance(plan.config, MqttConfig)
-
-
 def broker_of(plan: SensorPlan, brokers: Mapping[str, object]) -> str:
     """The broker's name; "" when the sensor names none and there is not exactly one."""
     assert isinstance(plan.config, MqttConfig)

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from edge_agent.config.model import Config
-from edge_agent.config.mqtt import MqttSection, broker_of, is_mqtt
+from edge_agent.config.mqtt import MqttSection, broker_of
 from edge_agent.errors import CredentialsRejected
 from edge_agent.mqtt.client import Client, password_of, tls_context
 from edge_agent.mqtt.link import Link, Take
@@ -48,7 +48,7 @@ class Brokers:
         told: list[tuple[Link, Publisher]] = []
         for name, section in config.brokers.items():
             check_files(name, section)
-            plans = [plan for plan in config.sensors if is_mqtt(plan) and broker_of(plan, config.brokers) == name]
+            plans = [plan for plan in config.sensors if plan.is_mqtt and broker_of(plan, config.brokers) == name]
             publisher = None
             if section.publish is not None:
                 publisher = Publisher(config.agent.name, section.publish, clock)
