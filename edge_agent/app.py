@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge_agent.config.model import CloudSection, Config
 from edge_agent.control import ControlServer, RequestRefused
+from edge_agent.detection import Detection, is_wanted
 from edge_agent.health import ALIVE_S_MAX, Notifier, watchdog_period_s
 from edge_agent.outbox.options import OutboxOptions
 from edge_agent.outbox.recorder import Recorder
@@ -27,6 +28,7 @@ from edge_agent.sync.credentials import Credentials
 from edge_agent.version import VERSION
 from edge_agent.writer import Writer
 from wire.clock import NS_PER_S, Clock, boot_id, machine_id
+from wire.series import SeriesSet, content_id
 from wire.sync.gateway import Identity, SyncOptions
 
 if TYPE_CHECKING:
@@ -62,7 +64,9 @@ class Agent:
         self._sources = Sources(lines, self._recorder.take, clock)
         self._brokers = make_brokers(config, lines, self._recorder, clock)
         self._sync = make_sync(config, self._recorder, clock, machine)
-        self._writer = Writer(self._recorder, self._committed, clock)
+        self._detection = make_detection(config, lines, self._brokers, self._recorder)
+        prepare = self._detection.load if self._detection is not None else None
+        self._writer = Writer(self._recorder, self._committed, clock, prepare)
         self._recorder.wake = self._writer.poke
         self._view = StatusView(
             config,
@@ -72,6 +76,7 @@ class Agent:
             sync=self._sync,
             clock=clock,
             brokers=self._brokers,
+            detection=self._detection,
         )
         operations = {"status": lambda _: self._view.status(), "read": self._read}
         self._control = ControlServer(config.runtime_dir, operations)
@@ -214,6 +219,21 @@ def make_brokers(config: Config, lines: Sequence[BusLine], recorder: Recorder, c
         for inlet in link.inlets:
             recorder.register(inlet.set, inlet.priority)
     return brokers
+
+
+def make_detection(
+    config: Config, lines: Sequence[BusLine], brokers: Brokers | None, recorder: Recorder
+) -> Detection | None:
+    """What looks for alarms, where the configuration asks for any; brokers are told of them."""
+    if not is_wanted(config):
+        return None
+    sets: list[tuple[SeriesSet, float | None]] = [
+        (group.set, group.period_ns / NS_PER_S) for line in lines for group in line.groups
+    ]
+    if brokers is not None:
+        sets += [(inlet.set, None) for link in brokers.links for inlet in link.inlets]
+    tell = brokers.alarm if brokers is not None else lambda alarm: None
+    return Detection(config, sets, recorder, content_id(boot_id().encode()), tell)
 
 
 def make_sync(config: Config, recorder: Recorder, clock: Clock, machine: str) -> SyncClient | None:

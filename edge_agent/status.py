@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from edge_agent.config.model import Config
+from edge_agent.detection import Detection
 from edge_agent.health import ALIVE_S_MAX
 from edge_agent.outbox.stats import OutboxStats
 from edge_agent.sources.channel import ChannelFlow
@@ -46,7 +47,7 @@ def quality_words(quality: int) -> list[str]:
     return [flag.name.lower() for flag in Quality if quality & flag and flag.name]
 
 
-def channel_document(flow: ChannelFlow, now_us: int, rate: float) -> dict[str, Any]:
+def channel_document(flow: ChannelFlow, now_us: int, rate: float, score: float | None = None) -> dict[str, Any]:
     """One channel. `state`: waiting, ok, stale, or gap with its reason in `gap`."""
     plan, definition, latest = flow.plan, flow.definition, flow.latest
     document: dict[str, Any] = {
@@ -60,6 +61,7 @@ def channel_document(flow: ChannelFlow, now_us: int, rate: float) -> dict[str, A
         "values": flow.values,
         "gaps": flow.gaps,
         "rate_per_s": round(rate, 3),
+        "score": score,
         "resolution": abs(definition.num) / definition.den if definition.value_type is ValueType.INT else None,
     }
     if latest is None:
@@ -77,7 +79,9 @@ def channel_document(flow: ChannelFlow, now_us: int, rate: float) -> dict[str, A
     return document
 
 
-def sensor_document(sensor: Sensor, now_us: int, rates: Mapping[str, float]) -> dict[str, Any]:
+def sensor_document(
+    sensor: Sensor, now_us: int, rates: Mapping[str, float], scores: Mapping[str, float | None] | None = None
+) -> dict[str, Any]:
     """One sensor. `state`: ok, lost or ended; `error` says why."""
     state = "ended" if sensor.ended else "lost" if sensor.error else "ok"
     return {
@@ -88,7 +92,11 @@ def sensor_document(sensor: Sensor, now_us: int, rates: Mapping[str, float]) -> 
         "priority": sensor.plan.priority.name.lower(),
         "state": state,
         "error": sensor.error,
-        "channels": [channel_document(flow, now_us, rates.get(flow.definition.name, 0.0)) for flow in sensor.flows],
+        "channels": [
+            channel_document(flow, now_us, rates.get(name, 0.0), (scores or {}).get(name))
+            for flow in sensor.flows
+            for name in (flow.definition.name,)
+        ],
     }
 
 
@@ -242,6 +250,7 @@ class StatusView:
         sync: HasStatus | None,
         clock: Clock,
         brokers: Brokers | None = None,
+        detection: Detection | None = None,
     ) -> None:
         self._config = config
         self._sources = sources
@@ -250,6 +259,7 @@ class StatusView:
         self._sync = sync
         self._clock = clock
         self._started_ns = clock.boottime_ns()
+        self._detection = detection
         self._links = [] if brokers is None else brokers.links
         self._everyone = [sensor for line in sources.lines for sensor in line.sensors]
         self._everyone += [] if brokers is None else brokers.sensors
@@ -265,7 +275,8 @@ class StatusView:
         """Every sensor with its channels' latest."""
         now_us = self._clock.boottime_ns() // NS_PER_US
         rates = self._meter.rates()
-        return [sensor_document(sensor, now_us, rates) for sensor in self._everyone]
+        scores = {} if self._detection is None else self._detection.scores()
+        return [sensor_document(sensor, now_us, rates, scores) for sensor in self._everyone]
 
     def status(self) -> dict[str, Any]:
         """The whole document."""
@@ -278,7 +289,9 @@ class StatusView:
         status = None if self._sync is None else self._sync.status
         sync = sync_document(status, now_ns / NS_PER_S)
         clock = self._clock.sync_state()
+        models = [] if self._detection is None else self._detection.models()
         reasons = self._own_reasons(now_ns, stats, status) + sensor_reasons(sensors, lines, brokers)
+        reasons += [f"model {model['id']}: {model['reason']}" for model in models if model["reason"]]
         uptime_s = (now_ns - self._started_ns) / NS_PER_S
         return {
             "schema_version": SCHEMA_VERSION,
@@ -288,6 +301,8 @@ class StatusView:
             "clock": {"synchronised": clock.synchronised, "uncertainty_us": clock.uncertainty_us},
             "lines": lines,
             "brokers": brokers,
+            "models": models,
+            "alarms": [] if self._detection is None else self._detection.alarms(now_ns // NS_PER_US),
             "sensors": sensors,
             "buffer": buffer_document(stats),
             "sync": sync,

@@ -39,7 +39,7 @@ class Writer:
         recorder: Commits,
         on_commit: Callable[[], None],
         clock: Clock,
-        prepare: Callable[[], None] = lambda: None,
+        prepare: Callable[[], None] | None = None,
     ) -> None:
         """`prepare` is the thread's first work: what takes long and is not needed to take readings."""
         self._recorder = recorder
@@ -104,7 +104,8 @@ class Writer:
 
     def _run(self) -> None:
         try:
-            self._prepare()
+            if self._prepare is not None:
+                self._prepare()
             while not self._stopping:
                 wait_s = self.step()
                 self._poked.wait(max(0.0, min(wait_s, WAIT_S_MAX)))

@@ -42,6 +42,8 @@ def as_text(document: dict[str, Any], in_colour: bool) -> str:
     lines = [f"{agent['name']}  {health}  up {age_text(agent['uptime_s'])}  edge-agent {agent['version']}", ""]
     lines += channel_lines(document, in_colour)
     lines += ["", f"buffer  {buffer_text(document['buffer'])}", f"sync    {sync_text(document['sync'])}"]
+    lines += [f"model   {model_text(model)}" for model in document["models"]]
+    lines += [f"alarm   {paint(alarm_text(alarm), 'down', in_colour)}" for alarm in document["alarms"]]
     buffer = document["buffer"]
     lines.append(f"flash   a power cut now costs at most {show_duration(buffer['power_cut_window_s'])} of readings")
     losses = ", ".join(f"{count} {reason}" for reason, count in document["losses"].items())
@@ -68,6 +70,19 @@ def channel_lines(document: dict[str, Any], in_colour: bool) -> list[str]:
         f"{paint(state_text(channel), channel['state'], in_colour)}"
         for name, value, rate, channel in rows
     ]
+
+
+def model_text(model: dict[str, Any]) -> str:
+    """What a model is doing."""
+    said = f"{model['id']} ({model['model']}) {model['state']}"
+    if model["state"] == "calibrating":
+        said += f" {model['calibrated_rows']:,} of {model['calibration_rows']:,} rows"
+    return f"{said}: {model['reason']}" if model["reason"] else said
+
+
+def alarm_text(alarm: dict[str, Any]) -> str:
+    """Since when, how bad, and why."""
+    return f"{alarm['severity']}, {age_text(alarm['age_s'])}: {alarm['cause']}"
 
 
 def buffer_text(buffer: dict[str, Any]) -> str:

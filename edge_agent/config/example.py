@@ -51,4 +51,13 @@ address = 0x76
 # rate_max = 0.5                    # Cel per second; faster: quality bit "rate"
 # stuck = 100                       # so many equal readings in a row: quality bit "stuck"
 # stale = "30s"                     # without a value for longer: stale
+# alarm = { high = 40, hysteresis = 1, for = "10s", severity = "critical" }   # also: low, rate, stale = "1m"
+
+# A model learns what is usual and alarms on what is not. See: edge-agent model list
+# [[model]]
+# id = "unusual"
+# name = "value-novelty"
+# inputs = ["climate"]              # a sensor, or "climate.temperature"
+# threshold = 4.0                   # default: the model's own
+# calibration = 1000                # rows that it only learns from; default: the model's own
 """

@@ -6,12 +6,14 @@ import hashlib
 import re
 import socket
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from edge_agent.config.check import Entry, Place, Problems, Table, check_table, show, table_of
+from edge_agent.config.detect import ModelChecker, ModelPlan
 from edge_agent.config.drivers import Drivers
 from edge_agent.config.lines import key_lines
 from edge_agent.config.model import (
@@ -34,7 +36,8 @@ if TYPE_CHECKING:
 
 SINGLE = {"agent": AgentSection, "cloud": CloudSection, "buffer": BufferSection}
 NAMED = ("bus", "mqtt")
-TOP = (*SINGLE, *NAMED, "sensor")
+LISTED = ("sensor", "model")
+TOP = (*SINGLE, *NAMED, *LISTED)
 FILE_BYTES_MAX = 4 << 20
 
 S = TypeVar("S", bound=Section)
@@ -64,7 +67,7 @@ class _Loader:
         self._singles: dict[str, Table] = {}
         self._places: dict[str, Place] = {}
         self._named: dict[str, dict[str, Entry]] = {name: {} for name in NAMED}
-        self._sensors: list[Entry] = []
+        self._listed: dict[str, list[Entry]] = {name: [] for name in LISTED}
         self._hash = hashlib.blake2b(digest_size=8)
 
     def load(self) -> Config | None:
@@ -78,13 +81,16 @@ class _Loader:
         buses = {name: self._bus(name, entry) for name, entry in self._named["bus"].items()}
         brokers = {name: self._broker(name, entry) for name, entry in self._named["mqtt"].items()}
         checker = SensorChecker(agent or AgentSection(), buses, self._drivers, self._problems)
-        sensors = [checker.check(self._table(entry), entry.place) for entry in self._sensors]
+        said = self._listed["sensor"]
+        sensors = [checker.check(self._table(entry, "sensor"), entry.place) for entry in said]
         name = (agent.name if agent else "") or socket.gethostname()
-        listeners = [(plan, entry.place) for plan, entry in zip(sensors, self._sensors) if plan and plan.is_mqtt]
+        listeners = [(plan, entry.place) for plan, entry in zip(sensors, said) if plan and plan.is_mqtt]
         if listeners:
             from edge_agent.config.mqtt import check_brokers
 
             check_brokers(listeners, brokers, name, self._problems)
+        plans = tuple(sensor for sensor in sensors if isinstance(sensor, SensorPlan))
+        models = self._models(plans)
         if agent is None or buffer is None or len(self._problems):
             return None
         return Config(
@@ -95,7 +101,8 @@ class _Loader:
             buffer=buffer,
             buses={name: bus for name, bus in buses.items() if bus is not None},
             brokers={name: broker for name, broker in brokers.items() if broker is not None},
-            sensors=tuple(sensor for sensor in sensors if isinstance(sensor, SensorPlan)),
+            sensors=plans,
+            models=models,
         )
 
     def _read(self, path: Path) -> None:
@@ -132,11 +139,11 @@ class _Loader:
             elif name in NAMED and isinstance(value, dict):
                 for each, said in value.items():
                     self._gather_named(name, each, said, place.at(each))
-            elif name == "sensor" and isinstance(value, list):
+            elif name in LISTED and isinstance(value, list):
                 for index, said in enumerate(value):
-                    self._sensors.append(Entry(said, place.at(index)))
+                    self._listed[name].append(Entry(said, place.at(index)))
             elif name in TOP:
-                shape = "[[sensor]]" if name == "sensor" else f"[{name}.NAME]" if name in NAMED else f"[{name}]"
+                shape = f"[[{name}]]" if name in LISTED else f"[{name}.NAME]" if name in NAMED else f"[{name}]"
                 self._problems.add(place, name, f"must be a table, written {shape}")
             else:
                 self._problems.add(place, f"[{name}]", f'unknown table "{name}"{nearest(name, TOP)}')
@@ -161,11 +168,17 @@ class _Loader:
         place = self._places.get(name, Place(self._file, {}))
         return check_table(struct, self._singles.get(name, {}), place, f"[{name}]", self._problems)
 
-    def _table(self, entry: Entry) -> Table:
+    def _table(self, entry: Entry, name: str) -> Table:
         if isinstance(entry.value, dict):
             return table_of(entry.value, entry.place)
-        self._problems.add(entry.place, "sensor", "must be a table, written [[sensor]]")
+        self._problems.add(entry.place, name, f"must be a table, written [[{name}]]")
         return {}
+
+    def _models(self, sensors: Sequence[SensorPlan]) -> tuple[ModelPlan, ...]:
+        ids = [entry.value.get("id") for entry in self._listed["sensor"] if isinstance(entry.value, dict)]
+        checker = ModelChecker(sensors, [name for name in ids if isinstance(name, str)], self._problems)
+        found = (checker.check(self._table(entry, "model"), entry.place) for entry in self._listed["model"])
+        return tuple(plan for plan in found if plan is not None)
 
     def _bus(self, name: str, entry: Entry) -> BusSection | None:
         where = f"[bus.{name}]"

@@ -12,6 +12,7 @@ from hardware.driver import Channel, Driver
 from wire.reading import Priority
 
 if TYPE_CHECKING:
+    from edge_agent.config.detect import AlarmSection, ModelPlan
     from edge_agent.config.mqtt import MqttSection
 
 
@@ -142,6 +143,7 @@ class ChannelSection(Section, frozen=True):
     stale: Annotated[float, duration(0.01, 86400 * 7)] | None = None  # none: three intervals
     stuck: Annotated[int, Meta(ge=2, le=1_000_000)] | None = None  # so many equal raw values in a row
     needs_calibration: bool = False
+    alarm: dict[str, Any] = {}
 
 
 class SensorSection(Section, frozen=True):
@@ -167,6 +169,7 @@ class ChannelPlan(Section, frozen=True):
     rate_max: float | None = None
     stuck: int = 0  # 0: not watched
     needs_calibration: bool = False
+    alarm: AlarmSection | None = None
 
 
 class SensorPlan(Section, frozen=True):
@@ -199,6 +202,7 @@ class Config(Section, frozen=True):
     buses: dict[str, BusSection]
     brokers: dict[str, MqttSection]
     sensors: tuple[SensorPlan, ...]
+    models: tuple[ModelPlan, ...]
 
     @property
     def state_dir(self) -> Path:

@@ -9,6 +9,7 @@ import msgspec
 
 from edge_agent.config.calibration import scaling
 from edge_agent.config.check import Place, Problems, Table, check_keys, check_table, table_of
+from edge_agent.config.detect import check_alarm
 from edge_agent.config.drivers import DriverLoadFailed, Drivers
 from edge_agent.config.model import (
     FILTERS,
@@ -206,6 +207,7 @@ class SensorChecker:
             stale=section.stale or STALE_INTERVALS * interval,
             stuck=section.stuck or 0,
             needs_calibration=section.needs_calibration,
+            alarm=check_alarm(section.alarm, place.at("alarm"), where, self._problems),
         )
 
     def _filters(

@@ -122,7 +122,7 @@ a.toml:37 sensor "attic" channel "humidity" filter: unknown key "trottle" – di
 a.toml:42 sensor "file": bus = "i2c-1": this driver uses no bus; leave it out
 a.toml:46 sensor "file" columns: unknown key "nam" – did you mean "name"?
 a.toml:46 sensor "file" columns: "name" is missing
-a.toml:48 [modle]: unknown table "modle" (known: agent, buffer, bus, cloud, mqtt, sensor)
+a.toml:48 [modle]: unknown table "modle" – did you mean "model"?
 """
 
 
