@@ -86,6 +86,19 @@ class MessageRow:
     t_max_us: int
 
 
+@dataclass(frozen=True, slots=True)
+class AlarmRow:
+    """One alarm: what it said when its score was largest, and when. Times are wall clock, by the offset in force."""
+
+    gateway: str
+    epoch: int
+    alarm: Alarm
+    onset_us: int
+    changed_us: int
+    cleared_us: int | None  # None: it still lasts
+    synchronised: bool
+
+
 class Catalog(Protocol):
     """See the module. Raises `CatalogDown` when the database cannot be reached or refuses."""
 
@@ -114,6 +127,13 @@ class Catalog(Protocol):
 
     def record_alarms(self, gateway: str, alarms: Sequence[tuple[int, Alarm]]) -> None:
         """Changes of alarms, each with its epoch. Idempotent by (gateway, id, phase, stamp)."""
+        ...
+
+    def alarms(self, gateway: str | None, start_us: int, end_us: int, limit: int) -> list[AlarmRow]:
+        """Alarms with their onset in the wall-clock range start..end, newest first; of one gateway or of all (None).
+
+        Reads at most `limit` changes, of which one alarm may have several.
+        """
         ...
 
     def put_series_sets(self, gateway: str, sets: Sequence[SeriesSet]) -> None:

@@ -9,6 +9,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Double,
     ForeignKey,
     Index,
     Integer,
@@ -165,4 +166,29 @@ tombstone = Table(
     sqlite_with_rowid=False,
 )
 
+# Each change of an alarm once: raised, grown, cleared.
+alarm = Table(
+    "alarm",
+    metadata,
+    Column("gateway", String(63), ForeignKey("gateway.id"), nullable=False),
+    Column("alarm_id", BigInteger, nullable=False),
+    Column("phase", BigInteger, nullable=False),
+    Column("stamp_us", BigInteger, nullable=False),  # boot
+    Column("epoch_id", BigInteger, ForeignKey("epoch.id"), nullable=False),
+    Column("series", Text, nullable=False),
+    Column("rule", Text, nullable=False),
+    Column("severity", BigInteger, nullable=False),
+    Column("onset_us", BigInteger, nullable=False),  # boot
+    Column("score", Double, nullable=False),
+    Column("threshold", Double, nullable=False),
+    Column("value", Double),
+    Column("expected", Double),
+    Column("low", Double),
+    Column("high", Double),
+    Column("unit", Text, nullable=False),
+    PrimaryKeyConstraint("gateway", "alarm_id", "phase", "stamp_us"),
+    sqlite_with_rowid=False,
+)
+
+Index("alarm_by_onset", alarm.c.epoch_id, alarm.c.onset_us)
 Index("message_by_pack", message.c.pack_id)

@@ -11,8 +11,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from cloud_sync.catalog import coverage_rows, epoch_rows, pack_commit
-from cloud_sync.catalog.catalog import EpochLedger, GatewayRow, MessageRow, PackEntry, PackTicket
+from cloud_sync.catalog import alarm_rows, coverage_rows, epoch_rows, pack_commit
+from cloud_sync.catalog.catalog import AlarmRow, EpochLedger, GatewayRow, MessageRow, PackEntry, PackTicket
 from cloud_sync.catalog.database import Database, open_sqlite
 from cloud_sync.catalog.database_clock import now_us
 from cloud_sync.catalog.ledger import ledger
@@ -23,6 +23,7 @@ from cloud_sync.catalog.series_rows import SeriesRows
 from cloud_sync.catalog.tombstone_rows import record_tombstones
 from cloud_sync.errors import ConfigInvalid
 from cloud_sync.storage.pack_keys import pack_key
+from wire.alarm import Alarm
 from wire.clock import US_PER_S, Clock
 from wire.ranges import SEQ_MAX
 from wire.reading import Tombstone
@@ -145,6 +146,16 @@ class SqlCatalog:
         """See `Catalog`."""
         if tombstones:
             record_tombstones(self._database, gateway, tombstones)
+
+    def record_alarms(self, gateway: str, alarms: Sequence[tuple[int, Alarm]]) -> None:
+        """See `Catalog`."""
+        if alarms:
+            alarm_rows.record_alarms(self._database, gateway, alarms)
+
+    def alarms(self, gateway: str | None, start_us: int, end_us: int, limit: int) -> list[AlarmRow]:
+        """See `Catalog`."""
+        with self._database.read() as connection:
+            return alarm_rows.alarms(connection, gateway, start_us, end_us, limit)
 
     def put_series_sets(self, gateway: str, sets: Sequence[SeriesSet]) -> None:
         """See `Catalog`."""

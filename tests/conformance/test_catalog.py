@@ -11,6 +11,7 @@ import pytest
 from cloud_sync.catalog.catalog import Catalog, PackEntry
 from cloud_sync.catalog.sql_catalog import COMMIT_DEADLINE_US, SqlCatalog
 from cloud_sync.errors import PackExpired
+from wire.alarm import Alarm, Phase, Severity
 from wire.clock import Anchor, SyncState
 from wire.ranges import RangeSet
 from wire.reading import Kind, LossReason, Priority, Tombstone
@@ -397,3 +398,55 @@ def test_numbers_to_the_edge(ready: Catalog) -> None:
     top = (1 << 63) - 1
     assert commit(ready, entry((top - 5, top), epoch=top)) == [Stored()]
     assert stored(ready, epoch=top) == [(top - 5, top)]
+
+
+# -- alarms -----------------------------------------------------------------------------------------------------------
+
+ALARM_EPOCH = 77
+
+
+def change(phase: Phase, stamp_us: int, score: float, id_: int = 7, onset_us: int = 1_000_000) -> Alarm:
+    return Alarm(
+        id=id_,
+        series="pump/vibration",
+        rule="pump-anomaly",
+        phase=phase,
+        onset_us=onset_us,
+        stamp_us=stamp_us,
+        score=score,
+        threshold=0.6,
+        value=None if phase is Phase.CLEARED else 4.5,
+        expected=None,
+        low=None,
+        high=2.5,
+        unit="mm/s",
+        severity=Severity.CRITICAL,
+    )
+
+
+def test_an_alarm_is_one_line_however_often_it_is_told(catalog: Catalog) -> None:
+    told = [(ALARM_EPOCH, change(Phase.RAISED, 1_000_000, 0.7)), (ALARM_EPOCH, change(Phase.GREW, 3_000_000, 0.9))]
+    catalog.record_alarms("gw-a", told[:1])
+    catalog.record_alarms("gw-a", told)
+    (row,) = catalog.alarms("gw-a", 0, 1 << 60, 100)
+    assert (row.gateway, row.epoch, row.cleared_us, row.changed_us - row.onset_us) == (
+        "gw-a",
+        ALARM_EPOCH,
+        None,
+        2_000_000,
+    )
+    assert row.alarm == told[1][1]
+    catalog.record_alarms("gw-a", [(ALARM_EPOCH, change(Phase.CLEARED, 9_000_000, 0.1))])
+    (row,) = catalog.alarms("gw-a", 0, 1 << 60, 100)
+    assert row.cleared_us == row.onset_us + 8_000_000
+    assert row.alarm == told[1][1], "what it was about, not how it ended"
+
+
+def test_alarms_by_gateway_and_time_newest_first(catalog: Catalog) -> None:
+    for gateway, id_, onset_us in (("gw-a", 1, 1_000_000), ("gw-a", 2, 5_000_000), ("gw-b", 3, 3_000_000)):
+        catalog.record_alarms(gateway, [(ALARM_EPOCH, change(Phase.RAISED, onset_us, 0.7, id_, onset_us))])
+    assert [row.alarm.id for row in catalog.alarms(None, 0, 1 << 60, 100)] == [2, 3, 1]
+    assert [row.alarm.id for row in catalog.alarms("gw-a", 0, 1 << 60, 100)] == [2, 1]
+    assert [row.alarm.id for row in catalog.alarms(None, 2_000_000, 5_000_000, 100)] == [3]
+    assert [row.alarm.id for row in catalog.alarms(None, 0, 1 << 60, 1)] == [2]
+    assert catalog.alarms("gw-c", 0, 1 << 60, 100) == []
