@@ -105,6 +105,8 @@ def test_silence_noise_and_other_sentences() -> None:
     assert driver.bus.waited_s == pytest.approx(1.5)
     with pytest.raises(DeviceDataBad, match="Check baud"):
         driver_of(b"\x00\xff\x80" * 50).read()
+    with pytest.raises(DeviceDataBad, match="1 bad"):
+        driver_of(sentence("GPGSA,A,1,,,,,,,,,,,,,,,").replace(b"A,1", b"A,2")).read()
     with pytest.raises(DeviceNotReady, match="neither GGA"):
         driver_of(sentence("GPGSA,A,1,,,,,,,,,,,,,,,")).read()
 
@@ -117,7 +119,7 @@ def test_a_sentence_may_come_in_two_readings() -> None:
 
 
 def test_a_buffer_that_ran_over_is_thrown_away_because_its_newest_bytes_are_lost() -> None:
-    old = sentence(NO_FIX) * 200
+    old = (sentence(GGA.replace("N,", "S,")) + sentence(RMC.replace("N,", "S,"))) * 100
     driver = driver_of(old, sentence(GGA) + sentence(RMC))
     assert found(list(driver.read()))[0] == 481173000
 
