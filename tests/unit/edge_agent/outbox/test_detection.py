@@ -1,0 +1,231 @@
+"""Detection in the recorder: kills, failed commits and broken models change no score, lose no alarm and no reading."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+import pytest
+
+from edge_agent.detect.contract import load_model
+from edge_agent.detect.detector import Detector, Watch, channels_of
+from edge_agent.detect.errors import RunFailed
+from edge_agent.detect.library import find_model
+from edge_agent.detect.rules import Rule, RuleKind
+from edge_agent.detect.runner import FAILURES_MAX, Runner
+from edge_agent.detect.session import F32, Session
+from edge_agent.errors import OutboxFull
+from edge_agent.outbox import recorder as recorder_module
+from edge_agent.outbox.recorder import Recorder
+from tests.unit.edge_agent.detect import toys
+from tests.unit.edge_agent.outbox.parts import Gateway, values, values_of, waiting
+from wire.alarm import Alarm, AlarmKey, Phase, Severity
+from wire.codec import decode
+from wire.reading import Priority, Tick
+from wire.segment import SCORE_NONE
+from wire.series import SeriesDef, SeriesSet
+
+BOOT = 0xB007
+SET = SeriesSet((SeriesDef("pump", "pressure", "Pa", num=1, den=4), SeriesDef("oven", "heat", "Cel")))
+RULES = (Rule(1, "oven/heat", "Cel", RuleKind.HIGH, 190.0, 10.0, 0.0, Severity.CRITICAL),)
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Gateway:
+    return Gateway(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def session() -> Session:
+    return Session(load_model(find_model("value-novelty")))
+
+
+def detector(session: Session, rules: Sequence[Rule] = RULES) -> Detector:
+    runner = Runner(session, channels_of(SET.series), calibration_rows=104)
+    return Detector(BOOT, [Watch(SET, [(runner, (0, 1))], rules)])
+
+
+def ticks(count: int) -> list[Tick]:
+    chance = random.Random(3)
+    found = []
+    for row in range(count):
+        heat = round(100 * np.sin(row / 20) + chance.gauss(0, 3)) + (150 if row % 83 == 50 else 0)
+        found.append(Tick(SET.id, row * 1000, (round(chance.gauss(400, 4)), heat)))
+    return found
+
+
+def unbroken(session: Session, taken: Sequence[Tick]) -> tuple[list[bytes | None], list[AlarmKey]]:
+    whole = detector(session)
+    found = [whole.step(tick) for tick in taken]
+    return [each.codes for each in found], [alarm.key for each in found for alarm in each.alarms]
+
+
+def stored_codes(recorder: Recorder) -> list[bytes | None]:
+    """Scores by tick, in the order of their stamps."""
+    found: dict[int, bytes | None] = {}
+    for atom in waiting(recorder.view()):
+        for block in decode(atom.data).blocks:
+            for row, stamp in enumerate(block.stamps.tolist()):
+                codes = None if block.scores is None else bytes(int(column[row]) for column in block.scores)
+                found[stamp] = None if codes is None or set(codes) == {SCORE_NONE} else codes
+    return [codes for _, codes in sorted(found.items())]
+
+
+def stored_alarms(recorder: Recorder) -> list[Alarm]:
+    return [alarm for _, alarm in recorder.view().alarms(1000)]
+
+
+def test_killed_again_and_again_it_finds_what_an_unbroken_run_finds(gateway: Gateway, session: Session) -> None:
+    taken = ticks(500)
+    told: list[Alarm] = []
+    chance = random.Random(7)
+    recorder = gateway.start(SET)
+    recorder.detect(detector(session), told.append)
+    for tick in taken:
+        gateway.clock.sleep(1)
+        recorder.take([tick])
+        if chance.random() < 0.7:
+            recorder.look()
+        if chance.random() < 0.1:
+            recorder.commit()
+        if chance.random() < 0.05:
+            gateway.kill()
+            recorder = gateway.start(SET)
+            recorder.detect(detector(session), told.append)
+    recorder.commit()
+    codes, alarms = unbroken(session, taken)
+    assert stored_codes(recorder) == codes
+    assert [alarm.key for alarm in stored_alarms(recorder)] == alarms
+    assert len(alarms) > 8
+    assert {alarm.key for alarm in told} == set(alarms)  # told at once; after a kill perhaps again, with the same key
+    assert values(waiting(recorder.view())) == values_of(taken)
+
+
+def test_an_alarm_hurries_the_commit_and_raises_what_lies_round_it(gateway: Gateway, session: Session) -> None:
+    recorder = gateway.start(SET)
+    recorder.detect(detector(session))
+    gateway.clock.sleep(1.5)
+    recorder.take([Tick(SET.id, 0, (400, 20))])
+    recorder.look()
+    assert recorder.due_in_s(gateway.clock.boottime_ns()) == pytest.approx(3.5)
+    recorder.take([Tick(SET.id, 1000, (400, 200))])
+    recorder.look()
+    assert recorder.due(gateway.clock.boottime_ns())
+    recorder.commit()
+    (atom,) = waiting(recorder.view())
+    assert atom.priority is Priority.ALARM
+    assert atom.count == 4
+    (alarm,) = stored_alarms(recorder)
+    assert (alarm.series, alarm.rule, alarm.phase, alarm.severity) == (
+        "oven/heat", "high 190", Phase.RAISED, Severity.CRITICAL
+    )  # fmt: skip
+    assert recorder.detection == ("", [alarm])
+    recorder.view().alarms_acked([alarm.key])
+    recorder.commit()
+    assert recorder._outbox.database.connection.execute("SELECT count(*) FROM alarms").fetchone() == (0,)
+    recorder.take([Tick(SET.id, 2000, (400, 20))])
+    recorder.commit()
+    assert [alarm.phase for alarm in stored_alarms(recorder)] == [Phase.CLEARED]
+    assert recorder.detection == ("", [])
+
+
+def test_a_commit_that_fails_changes_nothing(
+    gateway: Gateway, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = ticks(300)
+    recorder = gateway.start(SET)
+    recorder.detect(detector(session))
+
+    def full(*_: object) -> NoReturn:
+        raise OutboxFull("no room")
+
+    for at, tick in enumerate(taken):
+        recorder.take([tick])
+        recorder.look()
+        if at % 20 == 19:
+            with monkeypatch.context() as patch:
+                patch.setattr(recorder_module, "store", full)
+                with pytest.raises(OutboxFull):
+                    recorder.commit()
+        if at % 30 == 29:
+            recorder.commit()
+    gateway.kill()
+    recorder = gateway.start(SET)
+    recorder.detect(detector(session))
+    recorder.commit()
+    codes, alarms = unbroken(session, taken)
+    assert stored_codes(recorder) == codes
+    assert [alarm.key for alarm in stored_alarms(recorder)] == alarms
+
+
+class Bad(Session):
+    """A session that gives NaN, or raises."""
+
+    fails: type[Exception] | None = None
+
+    def run(self, feeds: Mapping[str, F32]) -> dict[str, F32]:
+        if self.fails is not None:
+            raise self.fails("no")
+        return {name: np.full_like(array, np.nan) for name, array in super().run(feeds).items()}
+
+
+@pytest.mark.parametrize("fails", [None, RunFailed, ZeroDivisionError])
+def test_a_broken_model_costs_scores_and_never_a_reading(
+    gateway: Gateway, tmp_path: Path, fails: type[Exception] | None
+) -> None:
+    broken = Bad(toys.load(tmp_path / "models"))
+    broken.fails = fails
+    taken = ticks(3 * FAILURES_MAX)
+    runner = Runner(broken, channels_of(SET.series))
+    recorder = gateway.start(SET)
+    recorder.detect(Detector(BOOT, [Watch(SET, [(runner, (0, 1))], ())]))
+    for tick in taken:
+        recorder.take([tick])
+        recorder.look()
+    recorder.commit()
+    assert values(waiting(recorder.view())) == values_of(taken)
+    assert stored_codes(recorder) == [None] * len(taken)
+    problem, _ = recorder.detection
+    assert problem.startswith("ZeroDivisionError") == (fails is ZeroDivisionError)
+    assert runner.stopped == (fails is not ZeroDivisionError)
+
+
+def test_a_silent_channel_is_told_without_a_reading_and_once(gateway: Gateway, session: Session) -> None:
+    stale = (Rule(1, "oven/heat", "Cel", RuleKind.STALE, 10.0),)
+    recorder = gateway.start(SET)
+    recorder.detect(detector(session, stale))
+    start = gateway.clock.boottime_ns() // 1_000_000
+    recorder.take([Tick(SET.id, start, (400, 20))])
+    recorder.look()
+    recorder.commit()
+    for _ in range(15):
+        gateway.clock.sleep(1)
+        recorder.look()
+    assert recorder.due(gateway.clock.boottime_ns())
+    gateway.kill()  # before the commit: found again, with the same id
+    recorder = gateway.start(SET)
+    told: list[Alarm] = []
+    recorder.detect(detector(session, stale), told.append)
+    recorder.look()
+    recorder.commit()
+    (alarm,) = stored_alarms(recorder)
+    assert told == [alarm]
+    assert alarm.onset_us == start * 1000 + 10_000_000
+
+
+def test_an_alarm_that_nobody_watches_any_more_ends(gateway: Gateway, session: Session) -> None:
+    recorder = gateway.start(SET)
+    recorder.detect(detector(session))
+    recorder.take([Tick(SET.id, 0, (400, 200))])
+    recorder.commit()
+    gateway.kill()
+    recorder = gateway.start(SET)
+    recorder.detect(detector(session, ()))  # the rule is configured no more
+    gateway.clock.sleep(2)
+    recorder.look()
+    recorder.commit()
+    raised, cleared = stored_alarms(recorder)
+    assert (raised.id, cleared.phase, recorder.detection[1]) == (cleared.id, Phase.CLEARED, [])
