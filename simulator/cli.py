@@ -190,6 +190,26 @@ def serial(ports: tuple[str, ...], unplug: str | None) -> None:
 
 
 @main.command()
+@click.argument("topics", nargs=-1, required=True, metavar="TOPIC...")
+@click.option("--interval", default=1.0, show_default=True, metavar="SECONDS", help="Between two messages of a topic.")
+@click.option("--log", type=click.Path(path_type=Path), metavar="FILE", help="Note what the broker has taken over.")
+def mqtt(topics: tuple[str, ...], interval: float, log: Path | None) -> None:
+    """Run an MQTT broker on a free port and publish to it until Ctrl-C; prints what to write into a configuration.
+
+    It is mosquitto where that is installed, else a broker in pure Python, without MQTT 5.
+
+    Example: edge-sim mqtt plant/boiler/state
+    """
+    from simulator.lab.processes import LabFailed
+    from simulator.mqtt_bench import serve
+
+    try:
+        serve(topics, interval, log, click.echo)
+    except LabFailed as error:
+        raise click.ClickException(str(error)) from error
+
+
+@main.command()
 @click.argument("target")
 @click.option(
     "--listen", default="127.0.0.1:0", show_default=True, metavar="HOST:PORT", help="Where clients connect; 0: any."
