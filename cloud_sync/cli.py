@@ -195,10 +195,13 @@ def pack(file: Path, as_json: bool) -> None:
 def restored(data: Path, catalog: str | None, store: str | None) -> None:
     """Say that the folder or a part of it came from a backup: gateways then offer again what they still have.
 
-    The service (each replica of it) must not be running. Starts a new generation of catalog and object store.
+    The service (each replica of it) must not be running. Starts a new generation of catalog and object store, and
+    takes in again the packs that an older catalog does not name.
     """
     from cloud_sync.data_folder import DataFolder, begin_generation
     from wire.clock import SystemClock
 
     with _one_line_errors():
-        click.echo(f"generation {begin_generation(DataFolder(data, catalog, store), SystemClock()):016x}")
+        generation, found = begin_generation(DataFolder(data, catalog, store), SystemClock())
+        click.echo(f"generation {generation:016x}")
+        click.echo(f"{found.messages} messages of {found.packs} packs, which the catalog did not name, are in it again")

@@ -13,13 +13,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cloud_sync.auth.ca import PkiFiles, create_ca, issue_gateway, write_new
 from cloud_sync.catalog.sql_catalog import SqlCatalog
 from cloud_sync.errors import ConfigInvalid
 from cloud_sync.storage.local_store import LocalStore
 from cloud_sync.storage.object_store import ObjectStore
+from cloud_sync.storage.pack_keys import PACK_PREFIX, pack_key_id
 from wire.clock import NS_PER_S, Clock
+
+if TYPE_CHECKING:
+    from cloud_sync.ingest.reindex import Reindexed
 
 GENERATION_PREFIX = "meta/generation-"  # one object in the bucket names the catalog's generation
 
@@ -109,7 +114,7 @@ class DataFolder:
 
 
 def open_parts(folder: DataFolder, clock: Clock) -> tuple[SqlCatalog, ObjectStore]:
-    """The catalog and the object store, of one generation.
+    """The catalog and the object store, of one generation and of one moment.
 
     Raises ConfigInvalid when they disagree: one of them was restored or replaced without the other.
     """
@@ -117,6 +122,7 @@ def open_parts(folder: DataFolder, clock: Clock) -> tuple[SqlCatalog, ObjectStor
     catalog = folder.open_catalog(clock)
     try:
         _require_one_generation(folder, catalog, store)
+        _require_packs_reached(folder, catalog, store)
     except BaseException:
         catalog.close()
         raise
@@ -131,6 +137,24 @@ def _require_one_generation(folder: DataFolder, catalog: SqlCatalog, store: Obje
             f"the catalog's generation is {ours:016x}, the object store's {found}: one was restored or replaced. "
             f"Try: cloud-sync restored --data {folder.root}"
         )
+
+
+def _require_packs_reached(folder: DataFolder, catalog: SqlCatalog, store: ObjectStore) -> None:
+    """Refuse an older copy of the catalog: then the store holds packs of ids that it has never given.
+
+    Keys begin with the time: only those behind the catalog's last pack are looked at.
+    """
+    id_next = (reached := catalog.packs_reached()).id_next
+    for key in store.list(PACK_PREFIX, after=reached.newest_key):
+        pack_id = pack_key_id(key)
+        if pack_id is None or pack_id < id_next:
+            continue
+        id_next = catalog.packs_reached().id_next  # another replica may have taken ids meanwhile
+        if pack_id >= id_next:
+            raise ConfigInvalid(
+                f"the object store holds pack {pack_id} ({key}), the catalog has given ids up to {id_next - 1}: it is "
+                f"an older copy. Try: cloud-sync restored --data {folder.root}"
+            )
 
 
 def bucket_generations(store: ObjectStore) -> list[int]:
@@ -196,15 +220,22 @@ def issue_certificate(folder: DataFolder, gateway_id: str, out: Path, days: int,
         raise ConfigInvalid(f"cannot write {error.filename or out}: {error.strerror}") from error
 
 
-def begin_generation(folder: DataFolder, clock: Clock) -> int:
-    """Start a new generation after a restore. Raises ConfigInvalid while a service holds the folder."""
+def begin_generation(folder: DataFolder, clock: Clock) -> tuple[int, Reindexed]:
+    """Start a new generation after a restore, and take in again what the catalog forgot of the object store.
+
+    The store is marked last: a service does not start on what was begun and not ended. Raises ConfigInvalid while a
+    service holds the folder, StoreDown, CatalogDown.
+    """
+    from cloud_sync.ingest.reindex import reindex
+
     folder.require_initialised()
     with folder.lock():
         store = folder.open_store()
         catalog = folder.open_catalog(clock)
         try:
             generation = catalog.begin_generation()
+            found = reindex(catalog, store)
             mark_generation(store, generation)
         finally:
             catalog.close()
-    return generation
+    return generation, found

@@ -14,7 +14,7 @@ from cloud_sync.catalog.coverage_rows import CoverageRows
 from cloud_sync.catalog.database import Database
 from cloud_sync.catalog.database_clock import now_us
 from cloud_sync.catalog.epoch_rows import EpochName, EpochRow
-from cloud_sync.catalog.schema import gateway, message, message_set, meta, pack
+from cloud_sync.catalog.schema import epoch, gateway, message, message_set, meta, pack
 from cloud_sync.catalog.series_rows import SeriesRows, Use
 from cloud_sync.errors import PackExpired
 from wire.coverage import Fit
@@ -35,6 +35,9 @@ _new_pack = (
         ).where(now_us < sa.bindparam("b_deadline_us", type_=sa.BigInteger)),
     )
     .returning(pack.c.id)
+)
+_epoch_id = sa.select(epoch.c.id).where(
+    epoch.c.gateway == sa.bindparam("gateway"), epoch.c.epoch == sa.bindparam("epoch")
 )
 _take_ids = (
     meta.update()
@@ -73,6 +76,22 @@ def commit_pack(
         _insert_messages(connection, ticket, work)  # last: from here on other commits wait for this one
     series.remember(uses)
     return outcomes
+
+
+def covered(connection: Connection, entries: Sequence[PackEntry]) -> list[bool]:
+    """See `SqlCatalog.covered`."""
+    names = list(dict.fromkeys((entry.gateway, entry.epoch) for entry in entries))
+    ids = {
+        name: row_id
+        for name in names
+        for row_id in connection.execute(_epoch_id, {"gateway": name[0], "epoch": name[1]}).scalars()
+    }
+    whole = coverage_rows.load_whole(connection, list(ids.values()))
+    return [
+        (row_id := ids.get((entry.gateway, entry.epoch))) is not None
+        and whole[row_id].classify((atom.first, atom.end) for atom in entry.header.atoms) is Fit.COVERED
+        for entry in entries
+    ]
 
 
 def _uses(work: _Work) -> set[Use]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,14 @@ _gateways = sa.select(
     gateway.c.machine,
 ).order_by(gateway.c.id)
 _gateway = _gateways.where(gateway.c.id == sa.bindparam("id"))
+
+
+@dataclass(frozen=True, slots=True)
+class PacksReached:
+    """Packs of a catalog: ids from `id_next` on were never given; `newest_key` is its last pack's, "" without any."""
+
+    id_next: int
+    newest_key: str
 
 
 class SqlCatalog:
@@ -204,6 +213,23 @@ class SqlCatalog:
         """Which of these object keys are packs of this catalog."""
         with self._database.read() as connection:
             return set(connection.execute(sa.select(pack.c.key).where(pack.c.key.in_(keys))).scalars())
+
+    def packs_reached(self) -> PacksReached:
+        """How far the catalog has come with packs."""
+        with self._database.read() as connection:
+            newest = connection.execute(sa.select(sa.func.max(pack.c.key))).scalar_one()
+            return PacksReached(connection.execute(sa.select(meta.c.pack_id_next)).scalar_one(), newest or "")
+
+    def raise_pack_ids(self, id_next: int) -> None:
+        """Give no pack an id below `id_next` from now on."""
+        with self._tickets, self._database.write() as connection:
+            connection.execute(meta.update().where(meta.c.pack_id_next < id_next).values(pack_id_next=id_next))
+            self._pack_ids.clear()
+
+    def covered(self, entries: Sequence[PackEntry]) -> list[bool]:
+        """Which of these messages are stored, every Seq of them."""
+        with self._database.read() as connection:
+            return pack_commit.covered(connection, entries)
 
     def now_us(self) -> int:
         """The database's clock."""

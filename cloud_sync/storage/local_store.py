@@ -68,10 +68,10 @@ class LocalStore:
         except OSError as error:
             raise StoreDown(f"cannot delete {path}: {error.strerror}") from error
 
-    def list(self, prefix: str = "") -> Iterator[str]:
+    def list(self, prefix: str = "", after: str = "") -> Iterator[str]:
         """See `ObjectStore`."""
         try:
-            yield from self._walk(self._root, "", prefix)
+            yield from self._walk(self._root, "", prefix, after)
         except OSError as error:
             raise StoreDown(f"cannot list {self._root}: {error.strerror}") from error
 
@@ -83,7 +83,7 @@ class LocalStore:
             count += 1
         return count
 
-    def _walk(self, folder: Path, inner: str, prefix: str) -> Iterator[str]:
+    def _walk(self, folder: Path, inner: str, prefix: str, after: str) -> Iterator[str]:
         """Keys below a folder, in the order of whole keys ('a-b' stands before 'a/b')."""
         with os.scandir(folder) as entries:
             names = sorted(
@@ -91,10 +91,10 @@ class LocalStore:
             )
         for name in names:
             if not name.endswith("/"):
-                if name.startswith(prefix):
+                if name.startswith(prefix) and name > after:
                     yield name
-            elif name.startswith(prefix) or prefix.startswith(name):
-                yield from self._walk(self._root / name, name, prefix)
+            elif (name.startswith(prefix) or prefix.startswith(name)) and (name > after or after.startswith(name)):
+                yield from self._walk(self._root / name, name, prefix, after)
 
     def _make_folder(self, folder: Path) -> None:
         """Create the folder and make its name durable in each parent up to the root."""

@@ -154,12 +154,16 @@ class MinioStore:
         except ObjectMissing:
             return
 
-    def list(self, prefix: str = "") -> Iterator[str]:
+    def list(self, prefix: str = "", after: str = "") -> Iterator[str]:
         """See `ObjectStore`. The order is the server's, which S3 defines as that of the keys' bytes."""
-        skip = len(self._place.prefix)
+        ours = self._place.prefix
+        start_after = ours + after if after else None
         with _mapped(self._place):
-            for found in self._client.list_objects(self._place.bucket, self._place.prefix + prefix, recursive=True):
-                yield str(found.object_name)[skip:]
+            for found in self._client.list_objects(
+                self._place.bucket, ours + prefix, recursive=True, start_after=start_after
+            ):
+                if (key := str(found.object_name)[len(ours) :]) > after:  # not every server knows start-after
+                    yield key
 
     def _name(self, key: str) -> str:
         return self._place.prefix + check_key(key)

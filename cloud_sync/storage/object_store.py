@@ -35,8 +35,11 @@ class ObjectStore(Protocol):
         """Remove an object; nothing happens when there is none."""
         ...
 
-    def list(self, prefix: str = "") -> Iterator[str]:
-        """Keys that start with `prefix`, in order. What is being written right now may or may not be among them."""
+    def list(self, prefix: str = "", after: str = "") -> Iterator[str]:
+        """Keys that start with `prefix` and stand behind `after`, in order.
+
+        What is being written right now may or may not be among them. What stands before `after` costs nothing.
+        """
         ...
 
 

@@ -53,6 +53,7 @@ class Pack:
     generation: int
     deadline_us: int
     records: tuple[PackRecord, ...]
+    offsets: tuple[int, ...]  # where each record's segment starts
 
 
 def encode_pack(
@@ -91,14 +92,15 @@ def decode_pack(data: bytes) -> Pack:
     if found != crc:
         raise PackCorrupt(f"index CRC {found:#010x}, the head says {crc:#010x}")
     names = _names(data[_HEAD.size : names_end])
-    records = []
+    records, offsets = [], []
     for place, length, at, epoch, next_seq, t_min_us, t_max_us in np.frombuffer(
         data, _ENTRY, count, names_end
     ).tolist():
         if place >= len(names) or at < end or at + length > len(data):
             raise PackCorrupt(f"a message of gateway {place} at {at}..{at + length}, the object has {len(data)} bytes")
         records.append(PackRecord(names[place], epoch, next_seq, t_min_us, t_max_us, data[at : at + length]))
-    return Pack(pack_id, generation, deadline_us, tuple(records))
+        offsets.append(at)
+    return Pack(pack_id, generation, deadline_us, tuple(records), tuple(offsets))
 
 
 def _names(data: bytes) -> list[str]:

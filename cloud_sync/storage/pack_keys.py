@@ -16,6 +16,15 @@ def pack_key(pack_id: int, opened_us: int) -> str:
     return f"{PACK_PREFIX}{day}/{opened_us:016d}-{pack_id:08x}-{secrets.token_hex(6)}.pack"
 
 
+def pack_key_id(key: str) -> int | None:
+    """The pack id of a pack's key; None for a key that is no pack's."""
+    parts = key.rpartition("/")[2].split("-")
+    try:
+        return int(parts[1], 16) if len(parts) == 3 and parts[0].isdigit() else None
+    except ValueError:
+        return None
+
+
 def pack_key_opened_us(key: str) -> int | None:
     """When the ticket of a pack's key was opened; None for a key that is no pack's."""
     opened, _, rest = key.rpartition("/")[2].partition("-")

@@ -105,6 +105,24 @@ def test_list_is_by_prefix_and_in_order(store: ObjectStore) -> None:
         assert list(store.list(prefix)) == sorted(k for k in keys if k.startswith(prefix)), prefix
 
 
+def test_list_goes_on_behind_a_key(store: ObjectStore) -> None:
+    keys = [
+        "meta/a",
+        "packs/2025/12/z",
+        "packs/2026-x",
+        "packs/2026/11/a",
+        "packs/2026/11/b",
+        "packs/2027/1",
+        "series/1",
+    ]
+    for key in keys:
+        store.put(key, b"x")
+    for after in ("", "packs/2026", "packs/2026/11/a", "packs/2026/11/aa", "packs/2026/12", "packs/2028", "z"):
+        for prefix in ("packs/", ""):
+            expected = sorted(k for k in keys if k.startswith(prefix) and k > after)
+            assert list(store.list(prefix, after)) == expected, (prefix, after)
+
+
 @pytest.mark.parametrize(
     "key",
     [

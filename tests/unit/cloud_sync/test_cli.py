@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import socket
+import sqlite3
 import stat
 import subprocess
 import sys
@@ -18,8 +19,10 @@ from cloud_sync.data_folder import DataFolder, open_parts
 from cloud_sync.errors import ConfigInvalid
 from cloud_sync.ingest.ingestor import Ingestor
 from cloud_sync.metrics import Metrics
+from cloud_sync.storage.pack_keys import pack_key_id
 from tests.servers import S3, PostgreSQL
-from tests.unit.cloud_sync.gateway import EPOCH, ROOM, DialClock, message
+from tests.unit.cloud_sync.gateway import EPOCH, ROOM, DialClock, hello, message
+from wire.clock import SystemClock
 from wire.reading import LossReason, Tombstone
 
 
@@ -131,6 +134,38 @@ def test_restored_starts_a_new_generation(data: Path) -> None:
     catalog, _ = open_parts(DataFolder(data), DialClock())
     assert catalog.generation() == int(told, 16) != before
     catalog.close()
+
+
+def write_packs(data: Path, *firsts: int) -> None:
+    """One pack per message, each by a start of its own."""
+    for first in firsts:
+        catalog, store = open_parts(DataFolder(data), SystemClock())
+        ingestor = Ingestor(catalog, store, SystemClock(), Metrics())
+        ingestor.put_series_sets("gw-a", [ROOM])
+        ingestor.write([("gw-a", message(1, first))])
+        catalog.close()
+
+
+def test_an_older_catalog_is_refused_and_restored_takes_its_packs_in_again(data: Path, tmp_path: Path) -> None:
+    sqlite = sqlite3.connect(data / "catalog.sqlite")
+    backup = sqlite3.connect(tmp_path / "backup")
+    sqlite.backup(backup)
+    write_packs(data, 0, 10, 20)
+    backup.backup(sqlite)
+    backup.close()
+    sqlite.close()
+    told = fails(EXIT_CONFIG, "serve", "--data", data)
+    assert "older copy" in told
+    assert f"cloud-sync restored --data {data}" in told
+    assert "3 messages of 3 packs" in run("restored", "--data", data).output
+    catalog, store = open_parts(DataFolder(data), SystemClock())
+    assert [(row.t_min_us >= 0, len(store.get(row.pack_key, row.offset, row.length)) > 0)
+            for row in catalog.messages("gw-a", [ROOM.id], 0, 2**62)] == [(True, True)] * 3  # fmt: skip
+    assert list(catalog.hello("gw-a", hello()).coverage[0].stored) == [(0, 30)]
+    assert catalog.open_pack().pack_id > max(pack_key_id(key) or 0 for key in store.list("packs/"))
+    catalog.close()
+    assert "0 messages of 0 packs" in run("restored", "--data", data).output
+    write_packs(data, 30)
 
 
 def test_ledger_and_pack(data: Path) -> None:
