@@ -67,10 +67,12 @@ def check_alarm(said: Mapping[str, Any], place: Place, where: str, problems: Pro
     if not said:
         return None
     where = f"{where} alarm"
+    before = len(problems)
     alarm = check_table(AlarmSection, table_of(said, place), place, where, problems)
     if alarm is None:
         return None
-    if alarm.high is None and alarm.low is None and alarm.rate is None and alarm.stale is None:
+    bounds = (alarm.high, alarm.low, alarm.rate, alarm.stale)
+    if len(problems) == before and all(bound is None for bound in bounds):
         problems.add(place, where, "needs a bound: high, low, rate or stale")
     if alarm.high is not None and alarm.low is not None and alarm.low + alarm.hysteresis >= alarm.high:
         text = f"low = {alarm.low:g} and hysteresis = {alarm.hysteresis:g} leave no room below high = {alarm.high:g}"

@@ -120,11 +120,10 @@ class Desk:
             put[ACTIVE] = json.dumps([asdict(alarm) for alarm in self.active.values()]).encode()
         return put, delete
 
-    def done(self, lsn: int, alarms: int) -> None:
-        """Records up to `lsn` and the first so many alarms are committed."""
-        del self.alarms[:alarms]
-        if self._codes:
-            self._codes = {each: codes for each, codes in self._codes.items() if each > lsn}
+    def done(self) -> None:
+        """Everything that was stepped is committed."""
+        self.alarms.clear()
+        self._codes.clear()
         self.raised = self._active_changed = False
 
     def failed(self) -> None:

@@ -406,7 +406,7 @@ class Recorder:
                 if look.lost[0]:
                     self._journal.forget_loss(look.lost[0])
             if self._desk is not None:
-                self._desk.done(look.mark.lsn, len(batch.alarms))
+                self._desk.done()
             size = sum(len(atom.data) for atom in batch.atoms)
             self._schedule.committed(self._clock.boottime_ns())
         if self._full is stored:
