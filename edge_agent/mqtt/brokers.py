@@ -93,7 +93,8 @@ class Brokers:
         return next((post.error for post in self._posts if post.error), None)
 
     def stop(self, timeout_s: float) -> list[str]:
-        """End; the names of brokers that did not let go in time."""
+        """End; the names of brokers that did not let go in time. Waits only once."""
+        timeout_s = 0.0 if self._stop.is_set() else timeout_s
         self._stop.set()
         deadline_ns = self._clock.boottime_ns() + round(timeout_s * NS_PER_S)
         for post in self._posts:
