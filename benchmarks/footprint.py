@@ -16,7 +16,9 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmarks.report import OURS, Report
 
@@ -28,13 +30,17 @@ WARM_UP_S = 20.0
 READY_S_MAX = 30.0
 LIBRARIES = "asyncio, json, sqlite3, ssl, tomllib, click, msgspec, numpy, pcodec, grpc, google.protobuf"
 CASE = "no model"
+MODELS = "2 models"
+CALIBRATION_ROWS = 100  # so that both give scores when the look is taken
 METHOD = (
     f"{SENSORS} replayed files of {COLUMNS} columns each are read every {INTERVAL} by `edge-agent run`, committed "
     "every 5 s and synced as committed over mutual TLS to `cloud-sync serve`, all on one machine. rss_mb is VmRSS of "
     "the agent's process (MB = 10^6 bytes), the highest of ten looks in the last second. It is that of the second "
     "start, with the whole journal ring of 4 MiB resident, as it is after some minutes; rss_first_start_mb is that of "
     "the start that makes the outbox (sqlite-utils is imported then), its ring not yet written once round. The floor "
-    f"is VmRSS of a python that imported {LIBRARIES}. readings_per_s is what the agent took meanwhile."
+    f"is VmRSS of a python that imported {LIBRARIES}. readings_per_s is what the agent took meanwhile; "
+    "cpu_us_per_reading is user and system time of all threads in the last half of the run over what was taken in it. "
+    "2 models: `value-novelty` under two ids, each with a session of its own on all channels, a run per model and tick."
 )
 
 
@@ -47,34 +53,64 @@ def main() -> int:
     report = Report("footprint", METHOD, ("grpcio", "numpy", "pcodec", "protobuf", "msgspec"))
     with tempfile.TemporaryDirectory(prefix="footprint-") as folder, cloud(Path(folder)) as address:
         config = write_config(Path(folder), address)
-        first_bytes, _, _ = measure(config, arguments.seconds)
-        rss_bytes, rate, threads = measure(config, arguments.seconds)
-    report.add(OURS, CASE, "rss_mb", rss_bytes / 1e6, "MB")
+        first = measure(config, arguments.seconds)
+        plain = measure(config, arguments.seconds)
+        add_models(config)
+        measure(config, arguments.seconds)
+        watched = measure(config, arguments.seconds)
     report.add("python with the same libraries", CASE, "rss_mb", floor_bytes() / 1e6, "MB")
-    report.add(OURS, CASE, "rss_first_start_mb", first_bytes / 1e6, "MB")
-    report.add(OURS, CASE, "readings_per_s", rate, "1/s")
-    report.add(OURS, CASE, "threads", threads, "count")
+    report.add(OURS, CASE, "rss_first_start_mb", first.rss_bytes / 1e6, "MB")
+    for case, look in ((CASE, plain), (MODELS, watched)):
+        report.add(OURS, case, "rss_mb", look.rss_bytes / 1e6, "MB")
+        report.add(OURS, case, "readings_per_s", look.readings_per_s, "1/s")
+        report.add(OURS, case, "cpu_us_per_reading", look.cpu_us_per_reading, "us")
+        report.add(OURS, case, "threads", look.threads, "count")
     report.finish(arguments.json)
     return 0
 
 
-def measure(config: Path, seconds: float) -> tuple[int, float, int]:
-    """RSS in bytes, readings taken per second, threads of the agent at work."""
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The agent at work."""
+
+    rss_bytes: int
+    readings_per_s: float
+    cpu_us_per_reading: float
+    threads: int
+
+
+def measure(config: Path, seconds: float) -> Look:
+    """One start of the agent."""
     from edge_agent.control import ask
 
     runtime = config.parent / "run"
     with process("edge_agent.cli", "run", "-c", str(config)) as agent:
-        time.sleep(seconds)
+        time.sleep(seconds / 2)
+        before, cpu_before_s = taken_of(ask(runtime, {"op": "status"})), cpu_s_of(agent.pid)
+        time.sleep(seconds / 2)
         looks = []
         for _ in range(10):
             looks.append(rss_of(agent.pid))
             time.sleep(0.1)
-        document = ask(runtime, {"op": "status"})
+        document, cpu_s = ask(runtime, {"op": "status"}), cpu_s_of(agent.pid) - cpu_before_s
         threads = len(os.listdir(f"/proc/{agent.pid}/task"))
     if document["health"] != "healthy" or not document["sync"]["messages_sent"]:
         raise SystemExit(f"the agent does not work as it should: {document['reasons'] or document['sync']}")
-    taken = sum(channel["values"] for sensor in document["sensors"] for channel in sensor["channels"])
-    return max(looks), taken / document["agent"]["uptime_s"], threads
+    if any(model["state"] != "running" for model in document["models"]):
+        raise SystemExit(f"models do not run: {document['models']}")
+    taken = taken_of(document)
+    return Look(max(looks), taken / document["agent"]["uptime_s"], 1e6 * cpu_s / (taken - before), threads)
+
+
+def taken_of(document: dict[str, Any]) -> int:
+    """Readings since the start."""
+    return sum(channel["values"] for sensor in document["sensors"] for channel in sensor["channels"])
+
+
+def cpu_s_of(pid: int) -> float:
+    """User and system time of all threads (proc(5): fields 14 and 15 of stat)."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def floor_bytes() -> int:
@@ -115,6 +151,16 @@ def write_config(folder: Path, address: str) -> Path:
         encoding="ascii",
     )
     return config
+
+
+def add_models(config: Path) -> None:
+    """Two models on every channel."""
+    inputs = ", ".join(f'"s{sensor}"' for sensor in range(SENSORS))
+    tables = "".join(
+        f'[[model]]\nid = "{name}"\nname = "value-novelty"\ninputs = [{inputs}]\ncalibration = {CALIBRATION_ROWS}\n'
+        for name in ("one", "two")
+    )
+    config.write_text(config.read_text(encoding="ascii") + tables, encoding="ascii")
 
 
 @contextmanager

@@ -31,7 +31,7 @@ class Grid:
 
 @dataclass(frozen=True, slots=True)
 class Assembled:
-    """The detector, and why models are not in it: model id → reason."""
+    """The detector, and why models are not in it, or not on all of their channels: model id → reason."""
 
     detector: Detector
     refused: dict[str, str]
@@ -45,16 +45,20 @@ def assemble(config: Config, grids: Sequence[Grid], boot: int) -> Assembled:
         try:
             folders = (Path(plan.folder),) if plan.folder else FOLDERS
             session = Session(load_model(find_model(plan.name, folders)))
-            for grid in grids:
-                columns = [
-                    column
-                    for column, series in enumerate(grid.series_set.series)
-                    if (series.sensor, series.channel) in plan.inputs
-                ]
-                if columns:
-                    runners[grid.series_set.id].append((_runner(session, plan, grid, columns), columns))
         except (ModelRefused, ImportError) as error:
             refused[plan.id] = str(error)
+            continue
+        for grid in grids:
+            columns = [
+                column
+                for column, series in enumerate(grid.series_set.series)
+                if (series.sensor, series.channel) in plan.inputs
+            ]
+            try:
+                if columns:
+                    runners[grid.series_set.id].append((_runner(session, plan, grid, columns), columns))
+            except ModelRefused as error:
+                refused[plan.id] = str(error)
     watches = [Watch(grid.series_set, runners[grid.series_set.id], rules_of(config, grid.series_set)) for grid in grids]
     return Assembled(Detector(boot, watches), refused)
 
