@@ -7,6 +7,7 @@ CloudError
 ├── PackCorrupt          set aside: an object is not a pack; go on without it
 ├── CatalogDown          retry: the database does not answer or refuses
 ├── PackExpired          drop the pack: its commit came after the deadline; senders send again
+├── TooManyEpochs        refuse the gateway: its Hellos would fill the catalog
 └── QueryInvalid         tell the caller: a parameter is out of its bounds
 """
 
@@ -37,6 +38,10 @@ class CatalogDown(CloudError):
 
 class PackExpired(CloudError):
     """The pack's commit deadline has passed; nothing of it was stored."""
+
+
+class TooManyEpochs(CloudError):
+    """A gateway names more epochs than it can have had boots. Nothing of its Hello was kept."""
 
 
 class QueryInvalid(CloudError):

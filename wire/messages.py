@@ -19,6 +19,7 @@ from wire.reading import LossReason, Tombstone
 from wire.segment import MESSAGE_BYTES_MAX
 from wire.series import SERIES_PER_SET_MAX, SeriesDef, SeriesSet, StampUnit, ValueType
 from wire.sync.frames import (
+    EPOCHS_MAX,
     PROTOCOL_VERSION,
     Ack,
     AlarmsFrame,
@@ -39,7 +40,6 @@ from wire.v1 import sync_pb2 as pb
 
 SYNC_METHOD = "/tidegate.wire.v1.SyncService/Sync"  # protos/wire/v1/sync.proto
 FRAME_BYTES_MAX = 4 * 1024 * 1024  # a set of 4096 series is the largest frame, about 1.5 MB
-EPOCHS_MAX = 65_536  # one per boot: 179 years of daily boots
 TOMBSTONES_PER_FRAME_MAX = 1024
 ALARMS_PER_FRAME_MAX = 1024
 ALARM_ID_MAX = (1 << 63) - 1
@@ -351,7 +351,9 @@ def _hello_pb(hello: Hello) -> pb.Hello:
 
 def _hello(found: pb.Hello) -> Hello:
     _check(found.protocol == PROTOCOL_VERSION, f"protocol {found.protocol}, this cloud speaks {PROTOCOL_VERSION}")
-    _check(1 <= len(found.epochs) <= EPOCHS_MAX, f"{len(found.epochs)} epochs, 1 to {EPOCHS_MAX} are allowed")
+    _check(
+        1 <= len(found.epochs) <= EPOCHS_MAX, f"Hello names {len(found.epochs)} epochs, 1 to {EPOCHS_MAX} are allowed"
+    )
     _check(len(found.models) <= MODELS_MAX, f"{len(found.models)} models, at most {MODELS_MAX}")
     _check(len(found.machine) <= MACHINE_BYTES_MAX, f"machine hash of {len(found.machine)} bytes")
     offers = tuple(_offer(offer) for offer in found.epochs)

@@ -107,7 +107,10 @@ class Catalog(Protocol):
         ...
 
     def hello(self, gateway: str, hello: Hello) -> HelloAnswer:
-        """Note the gateway and its epochs; answer with the coverage of each, in Hello's order."""
+        """Note the gateway and its epochs; answer with the coverage of each, in Hello's order.
+
+        Raises `TooManyEpochs` when it would have more than a catalog keeps; nothing was noted then.
+        """
         ...
 
     def open_pack(self) -> PackTicket:
@@ -122,7 +125,7 @@ class Catalog(Protocol):
         ...
 
     def record_tombstones(self, gateway: str, tombstones: Sequence[Tombstone]) -> None:
-        """Idempotent; what is stored stays stored."""
+        """Idempotent; what is stored stays stored. Told again with another count, the larger one stays."""
         ...
 
     def record_alarms(self, gateway: str, alarms: Sequence[tuple[int, Alarm]]) -> None:

@@ -19,10 +19,10 @@ from cloud_sync.catalog.database_clock import now_us
 from cloud_sync.catalog.ledger import ledger
 from cloud_sync.catalog.message_index import messages
 from cloud_sync.catalog.postgresql import open_postgresql
-from cloud_sync.catalog.schema import SCHEMA_VERSION, gateway, meta, metadata, pack
+from cloud_sync.catalog.schema import SCHEMA_VERSION, epoch, gateway, meta, metadata, pack
 from cloud_sync.catalog.series_rows import SeriesRows
 from cloud_sync.catalog.tombstone_rows import record_tombstones
-from cloud_sync.errors import ConfigInvalid
+from cloud_sync.errors import ConfigInvalid, TooManyEpochs
 from cloud_sync.storage.pack_keys import pack_key
 from wire.alarm import Alarm
 from wire.clock import US_PER_S, Clock
@@ -33,11 +33,13 @@ from wire.sync.frames import Hello
 from wire.sync.outcomes import CatalogOutcome, HelloAnswer
 
 COMMIT_DEADLINE_US = 600 * US_PER_S  # docs/decisions/0051-pack-ids-and-deadlines.md
+EPOCHS_PER_GATEWAY_MAX = 65_536  # one per boot: 179 years of daily boots
 PACK_IDS_PER_BLOCK = 256  # ids reserved by one write; a restart leaves the rest unused
 
 _take_pack_ids = (
     meta.update().values(pack_id_next=meta.c.pack_id_next + PACK_IDS_PER_BLOCK).returning(meta.c.pack_id_next)
 )
+_epochs_of = sa.select(sa.func.count()).select_from(epoch).where(epoch.c.gateway == sa.bindparam("gateway"))
 _gateways = sa.select(
     gateway.c.id,
     gateway.c.first_seen_us,
@@ -261,6 +263,10 @@ class SqlCatalog:
             previous = rows.get((gateway_id, offer.predecessor))
             if previous is not None and offer.predecessor_next_seq is not None:
                 previous.next_seq = max(previous.next_seq, offer.predecessor_next_seq)
+        count = connection.execute(_epochs_of, {"gateway": gateway_id}).scalar_one()
+        if count > EPOCHS_PER_GATEWAY_MAX:
+            raise TooManyEpochs(f"gateway {gateway_id} would have {count} epochs, at most {EPOCHS_PER_GATEWAY_MAX}: "
+                                "one is a boot. Try: give it a new certificate with another id")  # fmt: skip
         changed = [row for row in rows.values() if (row.next_seq, row.predecessor) != before[row.id]]
         epoch_rows.save_epochs(connection, changed)
         return [rows[gateway_id, offer.epoch].id for offer in hello.epochs]

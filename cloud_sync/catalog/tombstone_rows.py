@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import sqlalchemy as sa
+
 from cloud_sync.catalog import coverage_rows, epoch_rows
 from cloud_sync.catalog.database import Database
 from cloud_sync.catalog.schema import tombstone
@@ -12,7 +14,7 @@ from wire.reading import Tombstone
 
 
 def record_tombstones(database: Database, gateway: str, tombstones: Sequence[Tombstone]) -> None:
-    """See `Catalog.record_tombstones`."""
+    """See `Catalog.record_tombstones`. Of one key the largest count stays: a gateway adds to it while it waits."""
     with database.write() as connection:
         names = list(dict.fromkeys((gateway, t.epoch) for t in tombstones))
         rows = epoch_rows.lock_epochs(database, connection, names)
@@ -30,8 +32,12 @@ def record_tombstones(database: Database, gateway: str, tombstones: Sequence[Tom
         for row in rows.values():
             row.fragments += growth[row.id]
         epoch_rows.save_epochs(connection, rows.values())
-        insert = database.insert(tombstone).on_conflict_do_nothing()
-        connection.execute(insert, [_values(t, rows[gateway, t.epoch].id) for t in tombstones])
+        insert = database.insert(tombstone)
+        told, known = insert.excluded["count"], tombstone.c["count"]
+        larger = insert.on_conflict_do_update(
+            index_elements=list(tombstone.primary_key), set_={"count": sa.case((told > known, told), else_=known)}
+        )
+        connection.execute(larger, [_values(t, rows[gateway, t.epoch].id) for t in tombstones])
 
 
 def _values(t: Tombstone, epoch_id: int) -> dict[str, int]:

@@ -11,7 +11,7 @@ import grpc
 import grpc.aio
 
 from cloud_sync.auth.identity import IdentityRefused, gateway_of
-from cloud_sync.errors import CloudError, ConfigInvalid
+from cloud_sync.errors import CloudError, ConfigInvalid, TooManyEpochs
 from cloud_sync.grpc_api.stream import HelloMissing, Stream
 from cloud_sync.metrics import Metrics
 from wire.errors import ProtocolViolation
@@ -123,6 +123,8 @@ class GrpcServer:
             await self._make_stream(call.gateway).run(read, write)
         except ProtocolViolation as error:
             await self._refuse(context, code.INVALID_ARGUMENT, "protocol", f"protocol: {error}", call.gateway)
+        except TooManyEpochs as error:
+            await self._refuse(context, code.RESOURCE_EXHAUSTED, "epochs", str(error), call.gateway)
         except CloudError as error:
             detail = f"not stored: {error}"  # said once for all streams where it failed
             await self._refuse(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from threading import Lock
 
 from wire.alarm import AlarmKey
-from wire.ranges import RangeSet
+from wire.ranges import Range, RangeSet
 
 Key = tuple[int, int, int, int]  # of a tombstone
 
@@ -81,8 +82,16 @@ class Requests:
         """What the view no longer shows although the file still has it."""
         with self._lock:
             ranges = self._acked[number].copy() if number in self._acked else RangeSet()
-            ranges.update((first, end) for at, first, end in self._asides.values() if at == number)
+            ranges.update(self._aside(number))
             return ranges
+
+    def asides(self, number: int) -> RangeSet:
+        """What is to be set aside and has no tombstone yet."""
+        with self._lock:
+            return RangeSet(self._aside(number))
+
+    def _aside(self, number: int) -> Iterator[Range]:
+        return ((first, end) for at, first, end in self._asides.values() if at == number)
 
     def forgotten(self) -> set[Key]:
         """Tombstones that the view no longer shows."""

@@ -22,10 +22,13 @@ from wire.alarm import Alarm, AlarmKey
 from wire.ranges import RangeSet
 from wire.reading import LossReason, Priority, Tombstone
 from wire.series import SeriesSet
-from wire.sync.frames import EpochOffer
+from wire.sync.frames import EPOCHS_MAX, EpochOffer
 from wire.sync.outbox_view import StoredAtom
 
 GenerationWriter = Callable[[int, list[tuple[int, RangeSet]]], None]
+
+
+EPOCHS_RECENT = 64  # boots
 
 
 class RecorderView:
@@ -56,13 +59,18 @@ class RecorderView:
         return int(self._all("SELECT value FROM meta WHERE key = 'generation'")[0][0])
 
     def offers(self) -> list[EpochOffer]:
-        """See `OutboxView`. Costs a row per epoch and per settled range, whatever the backlog."""
+        """See `OutboxView`. Costs a row per epoch and per settled range, whatever the backlog.
+
+        Named are the newest EPOCHS_RECENT and, of older ones, those with something to send: a cloud put back from a
+        backup still learns of the recent ones, and Hello does not grow with every boot.
+        """
         self._all("BEGIN")
         try:
             epochs = self._all(
                 "SELECT number, epoch, predecessor, predecessor_next_seq, next_seq, low FROM epochs ORDER BY number"
             )
             settled = self._all("SELECT number, first, end FROM settled")
+            records = self._all("SELECT epoch FROM tombstones UNION SELECT epoch FROM alarms")
         finally:
             self._all("COMMIT")
         offers = {
@@ -76,7 +84,11 @@ class RecorderView:
         for number, offer in offers.items():
             for first, end in self._requests.hidden(number):
                 offer.offered.discard(first, end)
-        return list(offers.values())
+        to_send = {epoch for (epoch,) in records}
+        named = list(offers.values())
+        older, recent = named[:-EPOCHS_RECENT], named[-EPOCHS_RECENT:]
+        busy = [offer for offer in older if offer.offered or offer.epoch in to_send]
+        return busy[: EPOCHS_MAX - len(recent)] + recent
 
     def next_seq(self) -> int:
         """See `OutboxView`."""
@@ -172,10 +184,12 @@ class RecorderView:
     def adopt_generation(self, generation: int, gone: Iterable[tuple[int, RangeSet]]) -> None:
         """See `OutboxView`. Durable on return: otherwise a crash could forget what is gone, once it was told.
 
+        What is set aside, its tombstone not committed yet, was not lost in the cloud.
+
         Raises:
             OutboxFull: the disk has no room; nothing changed.
         """
-        self._adopt_generation(generation, list(gone))
+        self._adopt_generation(generation, [(epoch, ranges - self._set_aside(epoch)) for epoch, ranges in gone])
 
     def begin_epoch(self, covered: RangeSet) -> None:
         """See `OutboxView`. Durable on return: nothing may be sent under numbers that a crash would give again.
@@ -220,6 +234,14 @@ class RecorderView:
                 if first_of(atom_id) + count > seq:
                     return first_of(atom_id), first_of(atom_id) + count
         return None
+
+    def _set_aside(self, epoch: int) -> RangeSet:
+        """Ranges with a tombstone of their own, committed or about to be: asked first, so that none falls between."""
+        number = self._number(epoch)
+        ranges = RangeSet() if number is None else self._requests.asides(number)
+        corrupt = int(LossReason.CORRUPT)
+        ranges.update(self._all("SELECT first, end FROM tombstones WHERE epoch = ? AND reason = ?", epoch, corrupt))
+        return ranges
 
     def _number(self, epoch: int) -> int | None:
         """The outbox' number for an epoch; None for one it does not know."""

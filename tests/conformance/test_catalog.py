@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from cloud_sync.catalog import sql_catalog
 from cloud_sync.catalog.catalog import Catalog, PackEntry
 from cloud_sync.catalog.sql_catalog import COMMIT_DEADLINE_US, SqlCatalog
-from cloud_sync.errors import PackExpired
+from cloud_sync.errors import PackExpired, TooManyEpochs
 from wire.alarm import Alarm, Phase, Severity
 from wire.clock import Anchor, SyncState
 from wire.ranges import RangeSet
@@ -180,6 +181,17 @@ def test_hello_answers_in_its_own_order_and_asks_for_unknown_sets(ready: Catalog
     )
     assert [list(c.stored) for c in answer.coverage] == [[(3, 4)], [(0, 5)]]
     assert answer.need_series == (1,)
+
+
+def test_a_gateway_cannot_name_epochs_for_ever(ready: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sql_catalog, "EPOCHS_PER_GATEWAY_MAX", 10)
+    ten = [EpochOffer(100 + n, 0, RangeSet()) for n in range(10)]
+    ready.hello("gw-c", hello(*ten))
+    with pytest.raises(TooManyEpochs, match="gw-c would have 11 epochs, at most 10"):
+        ready.hello("gw-c", hello(EpochOffer(200, 0, RangeSet()), ten[0]))
+    ready.hello("gw-c", hello(*ten))
+    ready.hello("gw-d", hello(*ten))
+    assert len(ready.ledger("gw-c")) == 10
 
 
 def test_series_sets_come_back_as_they_were(catalog: Catalog, reopen: Open) -> None:
@@ -386,6 +398,15 @@ def test_tombstones_are_idempotent_and_stored_wins(ready: Catalog) -> None:
     ready.record_tombstones("gw-a", [lost(5, 15)])
     assert stored(ready) == [(0, 14)]
     assert len(ready.ledger("gw-a")[0].tombstones) == 2
+
+
+def test_a_tombstone_told_again_keeps_the_larger_count(ready: Catalog) -> None:
+    for count in (3, 8, 5):
+        ready.record_tombstones("gw-a", [lost(10, 10, LossReason.POWER_CUT, count), lost(12, 20)])
+    ready.record_tombstones("gw-a", [lost(10, 10, LossReason.POWER_CUT, 9), lost(10, 10, LossReason.POWER_CUT, 7)])
+    (line,) = ready.ledger("gw-a")
+    assert sorted(t.count for t in line.tombstones) == [8, 9]
+    assert line.losses_without_seq == 9
 
 
 def test_an_earlier_epochs_end_is_learnt_from_its_successor(ready: Catalog) -> None:

@@ -13,6 +13,7 @@ from wire.reading import Tombstone
 from wire.series import SeriesSet
 
 PROTOCOL_VERSION = 1
+EPOCHS_MAX = 4096  # named in one Hello; 65,536 held a catalog for 3.3 s
 MESSAGES_IN_FLIGHT_MAX = 256  # unanswered on one stream, besides the credit in bytes
 
 

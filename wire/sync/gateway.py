@@ -7,14 +7,14 @@ ranges that the cloud says are durable, and for nothing else.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
+from typing import TypeVar
 
 from wire.alarm import AlarmKey
 from wire.coverage import Coverage, Fit
 from wire.ranges import RangeSet
-from wire.reading import Tombstone
 from wire.sync.flow import Backoff, Flow, Sent
 from wire.sync.frames import (
     Ack,
@@ -41,6 +41,7 @@ ALARMS_PER_FRAME = 16  # about 2 kB: the first is there after 1 s on a GPRS link
 ALARM_BYTES = 128  # on the wire, about; only the stall timer asks
 HELLO_BYTES = 256
 ALL = 1 << 31  # no limit on the number of records
+T = TypeVar("T")
 MESSAGE_ID_MAX = (1 << 32) - 1
 
 
@@ -425,7 +426,7 @@ class GatewaySync:
         """One frame of alarms at a time; those of an epoch that Hello did not name wait for the next stream."""
         if self._alarms:
             return []
-        found = [(epoch, alarm) for epoch, alarm in self._view.alarms(ALARMS_PER_FRAME) if epoch in self._next_seq]
+        found = _first(self._view.alarms, ALARMS_PER_FRAME, lambda entry: entry[0] in self._next_seq)
         if not found:
             return []
         self._alarms = {alarm.key for _, alarm in found}
@@ -433,19 +434,26 @@ class GatewaySync:
         return [AlarmsFrame(tuple(found))]
 
     def _tombstone_frames(self, now: float) -> list[GatewayFrame]:
-        """One frame of tombstones at a time."""
+        """One frame of tombstones at a time; those of an epoch that Hello did not name wait for the next stream."""
         if self._tombstones:
             return []
-        assert self._hello is not None
-        named = {offer.epoch for offer in self._hello.epochs}
-        found: Sequence[Tombstone] = [
-            tombstone for tombstone in self._view.tombstones(TOMBSTONES_PER_FRAME) if tombstone.epoch in named
-        ]
+        found = _first(self._view.tombstones, TOMBSTONES_PER_FRAME, lambda stone: stone.epoch in self._next_seq)
         if not found:
             return []
         self._tombstones = {tombstone.key for tombstone in found}
         self._flow.expect(TOMBSTONE_BYTES * len(self._tombstones), now)
         return [TombstonesFrame(tuple(found))]
+
+
+def _first(read: Callable[[int], list[T]], count: int, wanted: Callable[[T], bool]) -> list[T]:
+    """The first `count` records that are wanted; `read` gives the oldest so many. Others must not block them."""
+    limit = count
+    while True:
+        records = read(limit)
+        found = [record for record in records if wanted(record)]
+        if len(found) >= count or len(records) < limit:
+            return found[:count]
+        limit *= 4
 
 
 def _end(coverage: EpochCoverage) -> int:

@@ -40,7 +40,8 @@ class OutboxView(Protocol):
         ...
 
     def offers(self) -> list[EpochOffer]:
-        """Every epoch this outbox knows, oldest first, the current one last; drained ones offer nothing."""
+        """Epochs, oldest first, the current one last: every one with something to send, and recent drained ones, which
+        offer nothing. At most `wire.sync.frames.EPOCHS_MAX`."""
         ...
 
     def next_seq(self) -> int:

@@ -17,6 +17,7 @@ from wire.reading import LossReason, Tombstone
 from wire.segment import MESSAGE_BYTES_MAX
 from wire.series import SeriesDef, SeriesSet, StampUnit, ValueType
 from wire.sync.frames import (
+    EPOCHS_MAX,
     Ack,
     AlarmsFrame,
     EpochCoverage,
@@ -221,6 +222,7 @@ def alarm(**fields: Any) -> bytes:
         bytes(FRAME_BYTES_MAX + 1),
         gateway_bytes(hello=pb.Hello(protocol=2)),
         gateway_bytes(hello=pb.Hello(protocol=1)),
+        gateway_bytes(hello=pb.Hello(protocol=1, epochs=[pb.EpochOffer(epoch=1 + n) for n in range(EPOCHS_MAX + 1)])),
         gateway_bytes(hello=pb.Hello(protocol=1, machine=bytes(33), epochs=[pb.EpochOffer(epoch=1)])),
         gateway_bytes(hello=pb.Hello(protocol=1, agent_version="v" * 2000, epochs=[pb.EpochOffer(epoch=1)])),
         gateway_bytes(hello=pb.Hello(protocol=1, agent_version="\0", epochs=[pb.EpochOffer(epoch=1)])),

@@ -8,12 +8,14 @@ from dataclasses import replace
 import pytest
 
 from tests.sim.memory_outbox import ANCHOR, SERIES, Disk, MemoryOutbox
+from wire.alarm import Phase
 from wire.clock import Anchor
 from wire.codec import decode, read_header
 from wire.ranges import Range, RangeSet
 from wire.reading import LossReason, Priority, Tombstone
 from wire.sync.frames import (
     Ack,
+    AlarmsFrame,
     EpochCoverage,
     GatewayFrame,
     Hello,
@@ -533,6 +535,21 @@ def test_tombstones_are_acknowledged_by_key_one_frame_at_a_time() -> None:
     bench.sync.received(Ack(GENERATION, tombstones=rest.tombstones), 1.0)
     assert bench.outbox.live.tombstones == {}
     assert bench.sync.wakeup is None, "nothing is awaited any more"
+
+
+def test_records_of_an_epoch_that_hello_did_not_name_block_no_others() -> None:
+    bench = Bench()
+    stones = [Tombstone(999, n, n + 1, LossReason.EVICTED, 1) for n in range(500)]
+    ours = Tombstone(bench.epoch, 0, 1, LossReason.EVICTED, 1)
+    bench.outbox.live.tombstones = {stone.key: stone for stone in (*stones, ours)}
+    for number in range(1, 100):
+        bench.outbox.alarm(number, Phase.RAISED, number)
+    bench.outbox.live.alarms = {key: (999, alarm) for key, (_, alarm) in bench.outbox.live.alarms.items()}
+    bench.outbox.alarm(100, Phase.RAISED, 100)
+    alarms, tombstones = bench.connect()
+    assert isinstance(alarms, AlarmsFrame)
+    assert [(epoch, alarm.id) for epoch, alarm in alarms.alarms] == [(bench.epoch, 100)]
+    assert tombstones == TombstonesFrame((ours,))
 
 
 @pytest.mark.parametrize(

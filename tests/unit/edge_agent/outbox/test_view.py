@@ -9,10 +9,11 @@ import pytest
 
 from edge_agent.outbox.batch import DELETES_MAX
 from edge_agent.outbox.recorder import Recorder
-from edge_agent.outbox.view import RecorderView
+from edge_agent.outbox.view import EPOCHS_RECENT, RecorderView
 from tests.unit.edge_agent.outbox.parts import EVERYTHING, Gateway, series_set, ticks, waiting
 from wire.ranges import RangeSet
 from wire.reading import LossReason, Priority, Tombstone
+from wire.sync.frames import EPOCHS_MAX
 from wire.sync.outbox_view import OutboxView, StoredAtom
 
 SET = series_set(2)
@@ -179,6 +180,36 @@ def test_a_refused_atom_is_kept_apart_with_a_tombstone(recorder: Recorder) -> No
     recorder.commit()
     assert view.tombstones(10) == []
     assert recorder.stats().losses == {LossReason.CORRUPT: 4}
+
+
+def test_what_is_being_set_aside_is_counted_once(recorder: Recorder) -> None:
+    fill(recorder, 3)
+    view = recorder.view()
+    view.set_aside(recorder.epoch, 4, "refused")
+    gone = [(recorder.epoch, RangeSet([(0, 12)]) - view.offers()[0].offered)]
+    view.adopt_generation(77, gone)  # the stream broke before the next commit
+    recorder.commit()
+    view.adopt_generation(78, gone)  # or the commit came in between
+    assert [(stone.first, stone.end, stone.reason) for stone in view.tombstones(10)] == [(4, 8, LossReason.CORRUPT)]
+    assert recorder.stats().losses == {LossReason.CORRUPT: 4}
+
+
+def test_hello_names_recent_epochs_and_those_with_something_to_send(recorder: Recorder) -> None:
+    fill(recorder, 1)
+    outbox = recorder._outbox
+    with outbox.database.transaction():
+        last = outbox.current()
+        for _ in range(5000):
+            last = outbox.mint(last)
+        epochs = [row.epoch for row in outbox.epochs()]
+        outbox.add_tombstone(Tombstone(epochs[7], 0, 0, LossReason.POWER_CUT, 3))
+    view = recorder.view()
+    assert [offer.epoch for offer in view.offers()] == [epochs[0], epochs[7], *epochs[-EPOCHS_RECENT:]]
+    with outbox.database.transaction():
+        outbox.database.connection.execute("UPDATE epochs SET next_seq = 1")
+    named = [offer.epoch for offer in view.offers()]
+    assert len(named) == EPOCHS_MAX
+    assert named == epochs[: EPOCHS_MAX - EPOCHS_RECENT] + epochs[-EPOCHS_RECENT:]
 
 
 def test_a_new_generation_is_durable_and_says_what_is_gone(tmp_path: Path) -> None:
