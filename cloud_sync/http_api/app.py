@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from cloud_sync.catalog.catalog import Catalog
 from cloud_sync.console.pages import console_routes
+from cloud_sync.http_api.alarms import alarms_routes
 from cloud_sync.http_api.fleet import fleet_routes
 from cloud_sync.http_api.guard import Guard, Receive, Scope, Send
 from cloud_sync.http_api.meter import CacheMetrics, Meter
@@ -60,6 +61,7 @@ def create_app(
     install(app)
     app.include_router(fleet_routes(services))
     app.include_router(readings_routes(services))
+    app.include_router(alarms_routes(services))
     app.include_router(service_routes(services, registry))
     app.include_router(console_routes(services))
     registry.register(CacheMetrics(query))

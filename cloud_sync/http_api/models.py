@@ -93,6 +93,37 @@ class LatestList(BaseModel):
     latest: list[LatestReading]
 
 
+class AlarmModel(BaseModel):
+    """One alarm: what it said when its score was largest. Values are in `unit`."""
+
+    gateway: str
+    id: str = Field(description=HEX_ID)
+    epoch: str = Field(description=HEX_ID)
+    series: str = Field(description="sensor/channel; of a model over several, the one that deviates most.")
+    rule: str = Field(description="The model or rule that raised it.")
+    state: Literal["active", "cleared"]
+    severity: str = Field(description="info, warning or critical.")
+    onset_ms: int = Field(description="When it began.")
+    changed_ms: int = Field(description="When it was raised, grew or was cleared last.")
+    cleared_ms: int | None = Field(description="null while it lasts.")
+    score: Number = Field(description="The model's; of a rule, how far the value is out.")
+    threshold: Number
+    value: Number = Field(description="null when the sensor was silent.")
+    expected: Number = Field(description="The nearest value known as normal; null when the rule has none.")
+    low: Number = Field(description="Lower end of what was expected; null: open.")
+    high: Number
+    unit: str
+    cause: str = Field(description="One line for people.")
+    clock_unsure: bool = Field(description="The gateway's clock was not synchronised: times may be off.")
+
+
+class AlarmList(BaseModel):
+    """One page of alarms, newest onset first."""
+
+    alarms: list[AlarmModel]
+    next_page_token: str = Field(description="Empty on the last page; a page may be short before that.")
+
+
 class LossRecord(BaseModel):
     """A range of Seq numbers that was given up, or a loss that never got any (first equals end: an estimate)."""
 

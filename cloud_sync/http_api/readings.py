@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request
-from fastapi.responses import Response, StreamingResponse
+from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from cloud_sync.http_api.answers import CSV, CSV_TYPE, JSON, csv_pages, named, preferred
 from cloud_sync.http_api.compress import answer, takes_gzip
 from cloud_sync.http_api.formats import TimeUnit, buckets_csv, buckets_json, rows_csv, rows_json
 from cloud_sync.http_api.models import BucketAnswerModel, RowAnswerModel
@@ -25,9 +25,7 @@ from cloud_sync.query.parameters import (
 from wire.clock import US_PER_S
 
 DEFAULT_SPAN_US = 3_600 * US_PER_S
-JSON_TYPE = "application/json"
-CSV = "text/csv"
-CSV_TYPE = "text/csv; charset=utf-8; header=present"
+FILE = "readings.csv"
 
 _TIME = "RFC 3339, epoch seconds, milliseconds or microseconds, `now`, or a span back from now such as `-15m`."
 
@@ -88,68 +86,34 @@ def readings_routes(services: Services) -> APIRouter:
         `page_size` streams all pages. With `step`: buckets start at whole multiples of the step since 1970 UTC.
         """
         question = asked.question(services.now_us())
-        as_csv = asked.format == "csv" or (asked.format is None and _prefers_csv(request.headers.get("accept", "")))
+        as_csv = (asked.format or preferred(request, (JSON, CSV))) in ("csv", CSV)
         as_gzip = takes_gzip(request)
         run = services.workers.run
         await run(services.known, asked.gateway)
         if asked.step:
             step_us = parse_duration("step", asked.step)
-            write, kind = (buckets_csv, CSV_TYPE) if as_csv else (buckets_json, JSON_TYPE)
+            write, kind = (buckets_csv, CSV_TYPE) if as_csv else (buckets_json, JSON)
 
             def buckets() -> Response:
                 body = write(services.query.buckets(question, step_us), asked.time_unit)
-                return answer(body, kind, as_gzip, _disposition(as_csv))
+                return answer(body, kind, as_gzip, named(FILE) if as_csv else {})
 
             return await run(buckets)
         if as_csv:
-            return await _csv_pages(request, services, asked, question)
+            size = bounded_page_size(asked.page_size, PAGE_SIZE_MAX)
+
+            def page(token: str, header: bool) -> tuple[bytes, str]:
+                rows = services.query.rows(question, size, token)
+                return rows_csv(rows, asked.time_unit, header), rows.page_token
+
+            single = asked.page_size is not None
+            return await csv_pages(request, services.workers, page, asked.page_token, single, FILE)
         size = bounded_page_size(asked.page_size)
 
         def rows() -> Response:
             page = services.query.rows(question, size, asked.page_token)
-            return answer(rows_json(page, asked.time_unit), JSON_TYPE, as_gzip)
+            return answer(rows_json(page, asked.time_unit), JSON, as_gzip)
 
         return await run(rows)
 
     return router
-
-
-async def _csv_pages(request: Request, services: Services, asked: ReadingsQuery, question: Question) -> Response:
-    """One page with a Link to the next (RFC 8288), or all pages as a stream. The first page's errors have a status."""
-    size = bounded_page_size(asked.page_size, PAGE_SIZE_MAX)
-
-    def page(token: str, header: bool) -> tuple[bytes, str]:
-        rows = services.query.rows(question, size, token)
-        return rows_csv(rows, asked.time_unit, header), rows.page_token
-
-    body, following = await services.workers.run(page, asked.page_token, True)
-    if asked.page_size is not None:
-        headers = _disposition(True)
-        if following:
-            url = request.url.include_query_params(page_token=following)
-            headers["link"] = f'<{url.path}?{url.query}>; rel="next"'
-        return Response(body, media_type=CSV_TYPE, headers=headers)
-
-    async def stream() -> AsyncIterator[bytes]:
-        yield body
-        token = following
-        while token:
-            more, token = await services.workers.run(page, token, False)
-            yield more
-
-    return StreamingResponse(stream(), media_type=CSV_TYPE, headers=_disposition(True))
-
-
-def _prefers_csv(accept: str) -> bool:
-    """True when the Accept header names CSV with a higher weight than JSON (RFC 9110, 12.5.1)."""
-    weights = {"text/csv": 0.0, "application/json": 0.0}
-    for item in accept.split(","):
-        media, *parameters = (part.strip().lower() for part in item.split(";"))
-        weight = next((text[2:] for text in parameters if text.startswith("q=")), "1")
-        if media in weights:
-            weights[media] = float(weight) if weight.replace(".", "", 1).isdigit() else 0.0
-    return weights["text/csv"] > weights["application/json"]
-
-
-def _disposition(as_csv: bool) -> dict[str, str]:
-    return {"content-disposition": 'inline; filename="readings.csv"'} if as_csv else {}

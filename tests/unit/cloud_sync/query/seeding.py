@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from cloud_sync.catalog.sql_catalog import SqlCatalog
 from cloud_sync.query.engine import QueryEngine
 from cloud_sync.storage.local_store import LocalStore
 from cloud_sync.storage.pack import PackRecord, encode_pack
+from wire.alarm import Alarm, Phase, alarm_id
 from wire.clock import Anchor, Clock, SyncState
 from wire.codec import encode, read_header, zone
 from wire.ranges import RangeSet
@@ -119,6 +121,37 @@ class Cloud:
         self.catalog.record_tombstones(gateway, [tombstone])
         key = (gateway, tombstone.epoch)
         self._next[key] = max(self._next.get(key, 0), tombstone.end)
+
+    def alarm(
+        self, gateway: str, epoch: int, onset_us: int, *, cleared_us: int | None = None, peak: float = 4.0, **more: Any
+    ) -> int:
+        """An alarm of room/temperature with its onset at a wall-clock time: raised, grown to `peak`, perhaps cleared.
+
+        Returns its id. `more` replaces fields of `Alarm`.
+        """
+        onset = onset_us + ZERO
+        name = alarm_id(epoch, str(more.get("series", "room/temperature")), "value-novelty", onset)
+        raised = Alarm(
+            name,
+            "room/temperature",
+            "value-novelty",
+            Phase.RAISED,
+            onset,
+            onset,
+            1.5,
+            1.0,
+            31.5,
+            21.4,
+            20.0,
+            23.0,
+            "Cel",
+        )
+        raised = replace(raised, **more)
+        changes = [raised, replace(raised, phase=Phase.GREW, stamp_us=onset + 1_000_000, score=peak)]
+        if cleared_us is not None:
+            changes.append(replace(raised, phase=Phase.CLEARED, stamp_us=cleared_us + ZERO, score=0.2, value=21.5))
+        self.catalog.record_alarms(gateway, [(epoch, change) for change in changes])
+        return name
 
     def close(self) -> None:
         self.catalog.close()
