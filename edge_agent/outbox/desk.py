@@ -10,7 +10,7 @@ import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import fields, replace
 from typing import Protocol
 
 from edge_agent.outbox.record import Entry
@@ -117,7 +117,7 @@ class Desk:
                 if change is not None:
                     put, delete = dict(change.put), change.delete
         if self._active_changed:
-            put[ACTIVE] = json.dumps([asdict(alarm) for alarm in self.active.values()]).encode()
+            put[ACTIVE] = json.dumps([_row(alarm) for alarm in self.active.values()]).encode()
         return put, delete
 
     def done(self) -> None:
@@ -156,6 +156,13 @@ class Desk:
         except Exception as error:  # a mistake in detection must not cost a reading
             self.problem = f"{type(error).__name__}: {error}"
             log.exception("detection ends until the next start; readings go on without scores")
+
+
+_FIELDS = tuple(each.name for each in fields(Alarm))
+
+
+def _row(alarm: Alarm) -> dict[str, object]:
+    return {name: getattr(alarm, name) for name in _FIELDS}
 
 
 def _active_of(blob: bytes) -> list[Alarm]:
