@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any
 from edge_agent.config.model import Config
 from edge_agent.outbox.recorder import Recorder
 from wire.alarm import Alarm
+from wire.clock import US_PER_S
 from wire.series import SeriesSet
 
 if TYPE_CHECKING:
     from edge_agent.detect.detector import Detector
 
 log = logging.getLogger(__name__)
-
-US_PER_S = 1_000_000
 
 
 def is_wanted(config: Config) -> bool:

@@ -17,7 +17,7 @@ from edge_agent.sources.sensor import Sensor
 from edge_agent.sources.sources import Sources
 from edge_agent.version import VERSION
 from edge_agent.writer import Writer
-from wire.clock import NS_PER_S, NS_PER_US, Clock
+from wire.clock import NS_PER_S, NS_PER_US, US_PER_S, Clock
 from wire.reading import CellState, Quality
 from wire.series import ValueType
 from wire.sync.status import SyncStatus
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from edge_agent.mqtt.link import Link
 
 SCHEMA_VERSION = 1
-US_PER_S = 1_000_000
 SYNC_FIELDS = (
     "connected",
     "last_ack_age_s",

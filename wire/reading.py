@@ -32,11 +32,6 @@ class CellState(IntEnum):
     END_OF_DATA = 8  # a replayed file ended
     ABSENT = 255  # filtered: not taken, no Seq
 
-    @property
-    def is_gap(self) -> bool:
-        """A failed read, known and counted."""
-        return 0 < self < CellState.ABSENT
-
 
 class Priority(IntEnum):
     """Priority class of an atom. Lower goes first and is given up last."""

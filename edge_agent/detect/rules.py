@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from edge_agent.detect.errors import StateRefused
 from edge_agent.detect.state import Arrays, SavedState
 from wire.alarm import NEVER, Alarm, Phase, Severity, alarm_id
+from wire.clock import US_PER_S
 
 F64 = NDArray[np.float64]
-US_PER_S = 1_000_000
 
 
 class RuleKind(IntEnum):

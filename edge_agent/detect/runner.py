@@ -18,12 +18,12 @@ from edge_agent.detect.errors import ModelRefused, RunFailed
 from edge_agent.detect.manifest import Param
 from edge_agent.detect.session import F32, Session
 from wire.alarm import NEVER, Phase, Severity
+from wire.clock import US_PER_S
 
 F64 = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 FAILURES_MAX = 10  # runs in a row without anything usable, then the model is left alone until a restart
-US_PER_S = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from edge_agent.config.calibration import scaling
 from edge_agent.config.model import ChannelPlan, Delta, Median, Throttle
 from hardware.driver import Raw
+from wire.clock import US_PER_S
 from wire.reading import CellState, Quality
 from wire.series import SeriesDef, ValueType
 
 VALUE_TYPES = {"int": ValueType.INT, "float32": ValueType.FLOAT32, "float64": ValueType.FLOAT64}
 INT64_MAX = (1 << 63) - 1
 ALMOST = 1 - 1e-9  # a change of exactly `delta` passes, whatever float arithmetic makes of it
-US_PER_S = 1_000_000
 
 Cell = tuple[Raw, int, int]  # raw, CellState, Quality
 
