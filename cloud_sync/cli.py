@@ -98,7 +98,7 @@ def serve(data: Path, grpc: str, http: str, log_level: str, catalog: str | None,
     """Run the service. Prints one line on stdout when ready; port 0 takes any free port."""
     from cloud_sync.log import log_to_stderr
 
-    log_to_stderr(log_level)  # before gRPC is imported
+    log_to_stderr(log_level)
 
     from cloud_sync.app import Address, Options
     from cloud_sync.app import serve as run

@@ -3,7 +3,7 @@
 CloudError
 ├── ConfigInvalid        stop and tell: an option or file is wrong; exit 78
 ├── StoreDown            retry: the object store does not answer or is full
-├── ObjectMissing        tell: the catalog names an object that the store does not have
+├── ObjectMissing        tell: the catalog names an object that the store does not have or cannot read
 ├── PackCorrupt          set aside: an object is not a pack; go on without it
 ├── CatalogDown          retry: the database does not answer or refuses
 ├── PackExpired          drop the pack: its commit came after the deadline; senders send again

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 
 
 def log_to_stderr(level: str) -> None:
-    """Set up logging for the process; call it before gRPC is imported. Times are UTC."""
-    # gRPC's core would write lines of its own, in its own form; what they tell is in our errors.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    """Set up logging for the process. Times are UTC."""
     formatter = logging.Formatter(
         "%(asctime)s.%(msecs)03dZ level=%(levelname)s logger=%(name)s %(message)s", "%Y-%m-%dT%H:%M:%S"
     )

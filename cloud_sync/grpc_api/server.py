@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its C core writes to stderr what the log says once and better
 import grpc
 import grpc.aio
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from cloud_sync.errors import ObjectMissing
 from cloud_sync.http_api.models import Number
 from cloud_sync.query.blocks import gap_name
 from cloud_sync.query.engine import BucketAnswer, RowAnswer
@@ -115,7 +116,11 @@ def buckets_json(answer: BucketAnswer, unit: TimeUnit) -> bytes:
 
 
 def rows_csv(answer: RowAnswer, unit: TimeUnit, header: bool) -> bytes:
-    """One reading per line, by time. Floats are the shortest text that reads back to the same number."""
+    """One reading per line, by time. Floats are the shortest text that reads back to the same number.
+
+    Raises ObjectMissing when readings of the page cannot be read.
+    """
+    _whole(answer)
     rows = answer.rows
     names = [_quoted(line.name) for line in answer.lines]
     units = [_quoted(line.unit) for line in answer.lines]
@@ -136,7 +141,8 @@ def rows_csv(answer: RowAnswer, unit: TimeUnit, header: bool) -> bytes:
 
 
 def buckets_csv(answer: BucketAnswer, unit: TimeUnit) -> bytes:
-    """One bucket of one series per line, by time, then in the order of the series."""
+    """One bucket of one series per line, by time, then in the order of the series. Raises as `rows_csv`."""
+    _whole(answer)
     lines: list[tuple[int, int, str]] = []
     for number, held in enumerate(answer.lines):
         name, series_unit = _quoted(held.line.name), _quoted(held.line.unit)
@@ -147,6 +153,12 @@ def buckets_csv(answer: BucketAnswer, unit: TimeUnit) -> bytes:
             lines.append((time, number, f"{stamp},{name},{series_unit},{count},{numbers},{gaps}\r\n"))
     lines.sort(key=lambda line: line[:2])
     return (BUCKET_COLUMNS + "\r\n" + "".join(line[2] for line in lines)).encode()
+
+
+def _whole(answer: RowAnswer | BucketAnswer) -> None:
+    """A table has no place to say that lines are missing. Raises ObjectMissing when they are."""
+    if answer.unread:
+        raise ObjectMissing(f"{answer.unread} CSV is whole or not at all. Try: format=json for the rest")
 
 
 def _quoted(text: str) -> str:

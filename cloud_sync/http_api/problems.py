@@ -43,7 +43,7 @@ _KINDS: tuple[tuple[type[Exception], HTTPStatus, str, str], ...] = (
     (Busy, HTTPStatus.SERVICE_UNAVAILABLE, "busy", "Too many queries at once"),
     (CatalogDown, HTTPStatus.SERVICE_UNAVAILABLE, "catalog-down", "The catalog does not answer"),
     (StoreDown, HTTPStatus.SERVICE_UNAVAILABLE, "store-down", "The object store does not answer"),
-    (ObjectMissing, HTTPStatus.INTERNAL_SERVER_ERROR, "object-missing", "A stored object is gone"),
+    (ObjectMissing, HTTPStatus.SERVICE_UNAVAILABLE, "object-missing", "A stored object is gone"),
     (SegmentCorrupt, HTTPStatus.INTERNAL_SERVER_ERROR, "segment-corrupt", "A stored message is damaged"),
     (
         UnsupportedFormat,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from cloud_sync.catalog.catalog import Catalog, GatewayRow, MessageRow
-from cloud_sync.errors import QueryInvalid
+from cloud_sync.errors import ObjectMissing, QueryInvalid
 from cloud_sync.query.blocks import Slice, slices
 from cloud_sync.query.buckets import BucketLine, Buckets
 from cloud_sync.query.latest import Latest, Newest
@@ -23,10 +24,14 @@ from cloud_sync.query.segment_cache import SegmentCache
 from cloud_sync.query.tokens import pack_token, question_id, unpack_token
 from cloud_sync.storage.object_store import ObjectStore
 from wire.clock import US_PER_S
+from wire.errors import SegmentCorrupt, UnsupportedFormat
 from wire.series import SERIES_PER_SET_MAX
+
+log = logging.getLogger(__name__)
 
 CACHE_BYTES = 64 << 20
 LATEST_WINDOWS_US = (120 * US_PER_S, 3_600 * US_PER_S, 86_400 * US_PER_S)  # back from when it was last seen
+SAID_MAX = 1000  # packs whose damage is logged
 LATEST_MESSAGES_MAX = 500  # per set and window
 
 
@@ -56,6 +61,7 @@ class BucketAnswer:
     cursor: str
     messages: int
     notices: tuple[str, ...]
+    unread: str  # as in `Unread.notice`
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,17 +75,49 @@ class RowAnswer:
     cursor: str
     messages: int
     notices: tuple[str, ...]
+    unread: str  # as in `Unread.notice`
+
+
+class Unread:
+    """Messages of an answer that are stored no more, or damaged: each a catalog row without readable bytes."""
+
+    def __init__(self, said: set[str]) -> None:
+        """`said`: packs whose damage the log has told."""
+        self._said = said
+        self._count = 0
+        self._first = ""
+
+    def note(self, message: MessageRow, error: Exception) -> None:
+        """Leave this message out."""
+        self._count += 1
+        self._first = self._first or message.pack_key
+        if message.pack_key not in self._said and len(self._said) < SAID_MAX:
+            self._said.add(message.pack_key)
+            log.error("answers lack a message pack=%s offset=%d error=%s", message.pack_key, message.offset, error)
+
+    @property
+    def notice(self) -> str:
+        """What the answer lacks; "" for nothing."""
+        if not self._count:
+            return ""
+        return f"{self._count} stored messages cannot be read and are left out; the first is in {self._first}."
+
+    def add_to(self, notices: tuple[str, ...]) -> tuple[str, ...]:
+        """The notices, and this one."""
+        return (*notices, self.notice) if self._count else notices
 
 
 class QueryEngine:
     """Reads packs through the catalog. Safe to use from several threads.
 
-    Every method raises QueryInvalid for a question out of bounds, CatalogDown and StoreDown (try again), and
-    ObjectMissing or SegmentCorrupt when stored data is damaged.
+    Every method raises QueryInvalid for a question out of bounds, CatalogDown and StoreDown (try again). A stored
+    message that is gone or damaged is left out, said in the answer, and once per pack in the log.
     """
 
     def __init__(self, catalog: Catalog, store: ObjectStore, cache_bytes: int = CACHE_BYTES) -> None:
         self._catalog = catalog
+        self._said: set[str] = set()
+        self.store = store
         self.cache = SegmentCache(store, cache_bytes)
 
     def series(self, gateway: str) -> list[Line]:
@@ -104,13 +142,20 @@ class QueryEngine:
                 f"The range holds {len(messages)} messages; the most for one query is {MESSAGES_MAX}. "
                 "Take a shorter range, or page through readings without step"
             )
+        unread = Unread(self._said)
         buckets = Buckets(len(plan.lines), question.start_us, question.end_us, step_us)
         for message in messages:
-            for part in self._slices(message, plan, question.start_us, question.end_us):
+            for part in self._slices(message, plan, question.start_us, question.end_us, unread):
                 buckets.add(part)
         newest = max((message.id for message in messages), default=after)
         return BucketAnswer(
-            question, step_us, buckets.lines(plan.lines), self._cursor(question, newest), len(messages), plan.notices
+            question,
+            step_us,
+            buckets.lines(plan.lines),
+            self._cursor(question, newest),
+            len(messages),
+            unread.add_to(plan.notices),
+            unread.notice,
         )
 
     def rows(self, question: Question, page_size: int, page_token: str = "") -> RowAnswer:
@@ -129,9 +174,10 @@ class QueryEngine:
         if newest < 0:
             newest = max((message.id for message in messages), default=after)
         messages = [message for message in messages if message.id <= newest]
+        unread = Unread(self._said)
         rows, following = read_page(
             messages,
-            lambda message: self._slices(message, plan, place.time_us, question.end_us),
+            lambda message: self._slices(message, plan, place.time_us, question.end_us, unread),
             place,
             question.end_us,
             page_size,
@@ -140,7 +186,8 @@ class QueryEngine:
         if following:
             where = (question.start_us, question.end_us, following.time_us, following.given, newest)
             token = pack_token(asked, *where)
-        return RowAnswer(question, plan.lines, rows, token, self._cursor(question, newest), len(messages), plan.notices)
+        cursor, notices = self._cursor(question, newest), unread.add_to(plan.notices)
+        return RowAnswer(question, plan.lines, rows, token, cursor, len(messages), notices, unread.notice)
 
     def latest(self, gateway: GatewayRow) -> list[Latest]:
         """The newest reading of every line, as far as a day before the gateway was last seen.
@@ -168,7 +215,7 @@ class QueryEngine:
             for message in messages[:LATEST_MESSAGES_MAX]:
                 if newest.settled(lines, message.t_max_us):
                     break
-                for part in self._slices(message, plan, TIME_US_MIN, TIME_US_MAX):
+                for part in self._slices(message, plan, TIME_US_MIN, TIME_US_MAX, Unread(self._said)):
                     newest.add(part)
 
     def _open(self, question: Question) -> tuple[Plan, int]:
@@ -194,5 +241,9 @@ class QueryEngine:
             return []
         return self._catalog.messages(question.gateway, plan.set_ids, start_us, question.end_us, after)
 
-    def _slices(self, message: MessageRow, plan: Plan, start_us: int, end_us: int) -> Sequence[Slice]:
-        return list(slices(self.cache.get(message), message, plan, start_us, end_us))
+    def _slices(self, message: MessageRow, plan: Plan, start_us: int, end_us: int, unread: Unread) -> Sequence[Slice]:
+        try:
+            return list(slices(self.cache.get(message), message, plan, start_us, end_us))
+        except (ObjectMissing, SegmentCorrupt, UnsupportedFormat) as error:
+            unread.note(message, error)
+            return ()

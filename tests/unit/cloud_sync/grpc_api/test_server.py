@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -361,3 +364,10 @@ def test_acks_are_merged_and_nothing_else_is() -> None:
     merged = Ack(9, ((1, RangeSet([(0, 9)])), (2, RangeSet([(0, 1)]))), (lost,), (1, 3))
     assert merge_acks(list(frames)) == [frames[1], merged]
     assert merge_acks(frames[:2]) == frames[:2]
+
+
+def test_the_c_core_does_not_write_to_stderr_by_itself() -> None:
+    program = "import os, cloud_sync.grpc_api.server; print(os.environ['GRPC_VERBOSITY'])"
+    environment = {name: value for name, value in os.environ.items() if name != "GRPC_VERBOSITY"}
+    told = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert told.stdout == "NONE\n"

@@ -275,8 +275,13 @@ def test_damage_and_outages_have_their_own_status(own_client: Client, cloud: Clo
     for key in list(cloud.store.list()):
         cloud.store.delete(key)
     response = own_client.get("/v1/query", params={"gateway": "press-3"})
-    assert response.status_code == 500
-    assert problem(response)["type"].endswith("object-missing")
+    assert response.status_code == 200
+    assert "packs/" in response.json()["notices"][0]
+    for step in ({}, {"step": "1m"}):
+        response = own_client.get("/v1/query", params={"gateway": "press-3", "format": "csv", **step})
+        assert response.status_code == 503
+        assert problem(response)["type"].endswith("object-missing")
+        assert "packs/" in problem(response)["detail"]
     cloud.catalog.close()
     (cloud.root / "catalog.sqlite").rename(cloud.root / "away")
     (cloud.root / "catalog.sqlite").mkdir()

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from cloud_sync.errors import ObjectMissing, QueryInvalid
+from cloud_sync.errors import QueryInvalid
 from cloud_sync.query import engine as engine_module
 from cloud_sync.query import rows as rows_module
 from cloud_sync.query.engine import QueryEngine, Question
@@ -148,12 +148,20 @@ def test_a_page_ends_early_rather_than_read_for_ever(cloud: Cloud, monkeypatch: 
         cloud.query.rows(Question("h"), 100)
 
 
-def test_a_missing_pack_is_told_not_skipped(cloud: Cloud) -> None:
+def test_a_missing_pack_is_told_and_the_rest_answered(cloud: Cloud, caplog: pytest.LogCaptureFixture) -> None:
     cloud.push("g", 1, {ONE: [tick(ONE, NOW_US, 1)]})
     (key,) = cloud.store.list()
+    cloud.push("g", 1, {ONE: [tick(ONE, NOW_US + S, 2)]})
     cloud.store.delete(key)
-    with pytest.raises(ObjectMissing, match="pack"):
-        cloud.query.rows(Question("g"), 10)
+    for _ in range(2):
+        answer = cloud.query.rows(Question("g"), 10)
+        assert answer.rows.values.tolist() == [0.02]
+        assert answer.notices == (answer.unread,)
+        assert key in answer.unread
+        buckets = cloud.query.buckets(Question("g", start_us=NOW_US, end_us=NOW_US + 10 * S), S)
+        assert buckets.lines[0].count.tolist() == [1]
+        assert key in buckets.notices[0]
+    assert [1 for record in caplog.records if f"pack={key}" in record.getMessage()] == [1], "the log says it once"
 
 
 def test_a_cursor_of_another_catalog_is_refused(cloud: Cloud) -> None:
