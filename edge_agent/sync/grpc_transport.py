@@ -112,7 +112,7 @@ class SyncClient:
         self._machine.disconnected(self._now(), str(error))
         if self._told not in (kind, CredentialsRejected):
             reason = self._machine.status.last_error
-            log.warning("sync: not connected to %s: %s. Readings are kept and sent later", self._address, reason)
+            log.warning("sync: not connected to %s; readings are kept and sent later: %s", self._address, reason)
             self._told = kind
 
     def _recover(self) -> None:
