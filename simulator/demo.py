@@ -1,4 +1,4 @@
-"""The demonstration: a cloud and three gateways; everything is broken once; then two independent counts."""
+"""The demonstration: a cloud and four gateways; everything is broken once; then two independent counts."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from simulator.i2c_seccomp import TransportRefused
 from simulator.lab.count import Result
 from simulator.lab.gateway import LabGateway, Plan
 from simulator.lab.processes import LabFailed, log_end
+from simulator.lab.serial_sensors import SerialSensors
 from simulator.lab.site import Site
 from simulator.network import Mode
 from simulator.parts import Part
@@ -37,7 +38,7 @@ REPLAY_ROWS = 200_000  # longer than anyone looks, so that no row number comes t
 
 
 def plans(folder: Path, transport_name: str) -> list[Plan]:
-    """One part on one bus; three on two buses; a recorded series."""
+    """One part on one bus; three on two buses; a recorded series; a pump on Modbus and a GPS."""
     rows = folder / "machine.csv"
     replay.number_rows(replay.machine_temperature(), rows, REPLAY_ROWS)
     cellar = {"north": Part(1, "bme280", 0x76), "south": Part(1, "bme280", 0x77), "attic": Part(3, "bme280", 0x76)}
@@ -45,6 +46,7 @@ def plans(folder: Path, transport_name: str) -> list[Plan]:
         Plan("greenhouse", {"climate": Part(1, "bme280", 0x76)}, transport=transport_name),
         Plan("cellar", cellar, transport=transport_name),
         Plan("workshop", replay=rows),
+        Plan("pump-house", sensors=SerialSensors, interval="50ms"),
     ]
 
 
@@ -64,7 +66,7 @@ class Demo:
     async def run(self) -> Result:
         """Every phase in order. Raises LabFailed when a part does not come back."""
         site = self._site
-        self._say("making keys, starting a cloud and three gateways")
+        self._say("making keys, starting a cloud and four gateways")
         await site.build()
         self._say(f"web page: {site.cloud.url}")
         async with self._watching():
@@ -161,7 +163,7 @@ class Demo:
         lines = []
         for gateway, status in zip(self._site.gateways, statuses):
             name = gateway.plan.name
-            sensors = f"{len(gateway.plan.parts)} x BME280" if gateway.plan.parts else "CSV replay"
+            sensors = gateway.kinds
             if status is None:
                 lines.append(GatewayLine(name, sensors, None, None, None, stored.get(name)))
                 continue

@@ -7,7 +7,7 @@ import json
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,7 @@ class LabCloud:
         """Stored cells by gateway."""
         return {gateway["id"]: gateway["stored"] for gateway in self.get("/v1/gateways")["gateways"]}
 
-    def cycles(self, gateway: str, sensor: str, channels: dict[str, int]) -> list[Cycle]:
+    def cycles(self, gateway: str, sensor: str, channels: Mapping[str, float]) -> list[Cycle]:
         """Every cycle of a sensor that the query API returns, in order of time; `channels` gives each one's den.
 
         A cycle is the rows of all channels at one instant, as raw values; two rows of each make two cycles. Where a

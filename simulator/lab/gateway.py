@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from edge_agent.control import RequestRefused, ask
 from edge_agent.errors import NotRunning, StateUnusable
@@ -23,13 +23,45 @@ BME280_CHANNELS = {"temperature": 100, "pressure": 256, "humidity": 1024}  # den
 REPLAY_CHANNELS = {"row": 1, "value": 0}  # den 0: a float, kept as it is
 
 
+class LabSensors(Protocol):
+    """Sensors that are served by this process, and know what they gave out."""
+
+    kinds: str  # for the screen
+    channels: Mapping[str, Mapping[str, float]]  # by sensor; den of each channel
+
+    def configuration(self) -> str:
+        """Tables of edge-agent.toml."""
+        ...
+
+    def open(self) -> None:
+        """Before the agent starts."""
+        ...
+
+    def begin(self) -> None:
+        """Give out values: the agent listens now."""
+        ...
+
+    def given_out(self) -> dict[str, list[Cycle]]:
+        """Every cycle, by sensor."""
+        ...
+
+    def is_asked(self, sensor: str) -> bool:
+        """Whether all that it gives out must arrive; else what the journal holds counts."""
+        ...
+
+    def close(self) -> None:
+        """The end."""
+        ...
+
+
 @dataclass(frozen=True)
 class Plan:
-    """What a gateway has: parts on I2C buses by sensor id, or one file to replay."""
+    """What a gateway has: parts on I2C buses by sensor id, or one file to replay, or sensors of another kind."""
 
     name: str
     parts: Mapping[str, Part] = field(default_factory=dict)
     replay: Path | None = None
+    sensors: Callable[[Path, int], LabSensors] | None = None
     interval: str = "20ms"
     commit_interval: str = "1s"
     batch: str = "2s"
@@ -50,6 +82,21 @@ class LabGateway:
         self._journalled: set[Cycle] = set()
         self._in_flight: set[Cycle] = set()
         folder.mkdir(parents=True)
+        self.sensors = plan.sensors(folder, seed) if plan.sensors is not None else None
+
+    @property
+    def kinds(self) -> str:
+        """For the screen: what is connected."""
+        if self.sensors is not None:
+            return self.sensors.kinds
+        return f"{len(self.plan.parts)} x BME280" if self.plan.parts else "CSV replay"
+
+    @property
+    def channels(self) -> Mapping[str, Mapping[str, float]]:
+        """By sensor, the den of each channel; 0 for a float that is kept as it is."""
+        if self.sensors is not None:
+            return self.sensors.channels
+        return dict.fromkeys(self.plan.parts, BME280_CHANNELS) or {"machine": REPLAY_CHANNELS}
 
     def configure(self, cloud_port: int) -> None:
         """Write edge-agent.toml; the certificate stands in `identity/`."""
@@ -62,12 +109,19 @@ class LabGateway:
         if self.plan.replay is not None:
             text += f'[[sensor]]\nid = "machine"\ndriver = "csv-replay"\npath = "{self.plan.replay}"\nloop = true\n'
             text += 'columns = [{ name = "row", unit = "count", resolution = 1 }, { name = "value", unit = "/" }]\n'
+        if self.sensors is not None:
+            text += self.sensors.configuration()
         (self.folder / "edge-agent.toml").write_text(text, encoding="utf-8")
 
     def start(self) -> None:
         """Start the agent and wait until it answers. Raises LabFailed."""
+        if self.sensors is not None:
+            self.sensors.open()
         self.launch()
         wait_until(lambda: self.status() is not None, START_TIMEOUT_S, self._running(), "edge-agent start")
+        if self.sensors is not None:
+            wait_until(self._brokers_are_there, START_TIMEOUT_S, self._running(), "broker of the agent")
+            self.sensors.begin()
 
     def launch(self) -> None:
         """Start the agent, on a bench if it has parts, and do not wait for it. Raises LabFailed."""
@@ -93,6 +147,8 @@ class LabGateway:
         """End agent and bench in order."""
         if self._process is not None:
             self._process.stop()
+        if self.sensors is not None:
+            self.sensors.close()
 
     def status(self) -> dict[str, Any] | None:
         """What `edge-agent status --json` says; None while nobody answers."""
@@ -104,6 +160,8 @@ class LabGateway:
 
     def given_out(self) -> dict[str, list[Cycle]]:
         """Every cycle that the simulated parts have handed out, by sensor: the simulator's own count."""
+        if self.sensors is not None:
+            return self.sensors.given_out()
         given: dict[str, list[Cycle]] = {sensor: [] for sensor in self.plan.parts}
         sensors = {part.name: sensor for sensor, part in self.plan.parts.items()}
         if self._given_out.exists():
@@ -120,6 +178,10 @@ class LabGateway:
         self._look_at_journal()
         if self.plan.replay is not None:
             given = {"machine": self._replayed()}
+        if self.sensors is not None:
+            for sensor, cycles in given.items():
+                if not self.sensors.is_asked(sensor):
+                    given[sensor] = [cycle for cycle in cycles if cycle in self._journalled]
         return Stock(self, given)
 
     def file_rows(self) -> list[Cycle]:
@@ -137,6 +199,10 @@ class LabGateway:
         """A condition: every channel has two more values than now."""
         before = self._values()
         return lambda: len(before) > 0 and all(self._values().get(name, 0) >= n + 2 for name, n in before.items())
+
+    def _brokers_are_there(self) -> bool:
+        status = self.status()
+        return status is not None and all(broker["state"] == "ok" for broker in status["brokers"])
 
     def _values(self) -> dict[str, int]:
         status = self.status()
@@ -158,9 +224,10 @@ class LabGateway:
         head = Journal.head(path)
         if head is None:
             return
-        width = len(BME280_CHANNELS if self.plan.parts else REPLAY_CHANNELS)
         try:
             for tick in Journal.scan(path, head.outbox, 0):
+                # Only BME280s are sampled several together.
+                width = len(BME280_CHANNELS) if self.plan.parts else len(tick.raw)
                 self._journalled.update(cycles_of(tick, width))
         except StateUnusable as error:
             raise LabFailed(str(error)) from error

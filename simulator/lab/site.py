@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from simulator.lab.cloud import LabCloud
 from simulator.lab.count import Count
-from simulator.lab.gateway import BME280_CHANNELS, REPLAY_CHANNELS, LabGateway, Plan, Stock
+from simulator.lab.gateway import LabGateway, Plan, Stock
 from simulator.network import Mode, Proxy
 
 T = TypeVar("T")
@@ -66,10 +66,12 @@ class Site:
         def look() -> Count:
             total = Count()
             for stock in stocks:
-                plan = stock.gateway.plan
-                channels = BME280_CHANNELS if plan.parts else REPLAY_CHANNELS
-                sensors = list(plan.parts) or ["machine"]
-                total += stock.count({name: self.cloud.cycles(plan.name, name, channels) for name in sensors})
+                gateway = stock.gateway
+                stored = {
+                    sensor: self.cloud.cycles(gateway.plan.name, sensor, channels)
+                    for sensor, channels in gateway.channels.items()
+                }
+                total += stock.count(stored)
             return total
 
         result = Count()
