@@ -10,6 +10,7 @@ _HERE = Path(__file__).parent
 _FILES = {
     "console.css": ("static/console.css", "text/css; charset=utf-8"),
     "refresh.js": ("static/refresh.js", "text/javascript; charset=utf-8"),
+    "bands.js": ("static/bands.js", "text/javascript; charset=utf-8"),
     "chart.js": ("static/chart.js", "text/javascript; charset=utf-8"),
     "icon.svg": ("static/icon.svg", "image/svg+xml"),
     "uplot.css": ("vendor/uplot-1.6.32/uPlot.min.css", "text/css; charset=utf-8"),

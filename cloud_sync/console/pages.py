@@ -11,6 +11,7 @@ from fastapi.responses import Response
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from cloud_sync.console import views, words
+from cloud_sync.console.alarm_views import active_counts, alarm_views, alarms_text
 from cloud_sync.console.assets import Assets
 from cloud_sync.errors import QueryInvalid
 from cloud_sync.http_api.compress import answer, takes_gzip
@@ -79,9 +80,13 @@ class Pages:
         now_ms = self._services.now_us() // 1000
         first = (page - 1) * FLEET_PAGE_SIZE
         shown = [self._services.describe(row) for row in rows[first : first + FLEET_PAGE_SIZE]]
+        lasting, all_counted = active_counts(self._services.catalog)
+        summary = views.fleet_summary(shown)
+        if lasting:
+            summary += f", {alarms_text(lasting.total(), all_counted)}"
         return self._templates.get_template("fleet.html").render(
-            rows=[views.fleet_row(gateway, now_ms) for gateway in shown],
-            summary=views.fleet_summary(shown),
+            rows=[views.fleet_row(gateway, now_ms, lasting[gateway.id]) for gateway in shown],
+            summary=summary,
             known=len(rows),
             page=page,
             pages=-(-len(rows) // FLEET_PAGE_SIZE),
@@ -118,8 +123,15 @@ class Pages:
         shown_to_ms = now_ms if end_ms is None else end_ms
         csv = views.api_path(gateway, names, window, end_ms, format="csv")
         api = views.api_path(gateway, names, window, end_ms, step=f"{window.step_ms // 1000}s")
+        from_ms = shown_to_ms - window.span_ms
+        alarms, more_alarms = alarm_views(services.catalog, gateway, from_ms, shown_to_ms, now_ms)
+        active = sum(alarm.active for alarm in alarms)
         return self._templates.get_template("gateway.html").render(
-            gateway=views.fleet_row(services.describe(row), now_ms),
+            gateway=views.fleet_row(services.describe(row), now_ms, active),
+            active_alarms=alarms_text(active, active < len(alarms) or not more_alarms) if active else "",
+            alarms=alarms,
+            more_alarms=more_alarms,
+            alarms_api=f"/v1/alarms?gateway={quote(gateway, safe='')}",
             series=[views.latest_row(each, now_ms) for each in latest],
             ledger=views.ledger_rows(services.ledger(gateway)),
             charts=charts,
@@ -131,8 +143,7 @@ class Pages:
             end_ms=end_ms,
             now_ms=now_ms,
             path=f"/gateways/{quote(gateway, safe='')}",
-            out_of_view=newest_us is not None
-            and not shown_to_ms - window.span_ms <= newest_us // 1000 <= shown_to_ms + window.span_ms,
+            out_of_view=newest_us is not None and not from_ms <= newest_us // 1000 <= shown_to_ms + window.span_ms,
             newest="" if newest_us is None else words.rfc3339(newest_us // 1000 + window.span_ms // 20),
             csv=csv,
             api=api,

@@ -55,9 +55,10 @@ class FleetRow:
     pending: str
     tombstoned: str
     version: str
+    alarms: str  # that last
 
 
-def fleet_row(gateway: Gateway, now_ms: int) -> FleetRow:
+def fleet_row(gateway: Gateway, now_ms: int, alarms: int) -> FleetRow:
     """A gateway in words."""
     heard_at = words.time_text(gateway.last_seen_ms)
     return FleetRow(
@@ -72,6 +73,7 @@ def fleet_row(gateway: Gateway, now_ms: int) -> FleetRow:
         pending=words.count_text(gateway.pending),
         tombstoned=words.count_text(gateway.tombstoned),
         version=gateway.agent_version,
+        alarms=words.count_text(alarms),
     )
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from tests.unit.cloud_sync.http_api.serving import served
 from tests.unit.cloud_sync.query.seeding import CLIMATE, Cloud, tick
+from wire.alarm import Severity
 from wire.clock import SystemClock
 from wire.reading import CellState
 
@@ -50,11 +51,15 @@ def reading(wall_us: int, states: bytes = b"") -> Any:
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     cloud = Cloud(tmp_path_factory.mktemp("cloud"), SystemClock())
+    cloud.hello("pump-4", (9, 0))
     now_us = time.time_ns() // 1000
     silent = bytes([CellState.NO_ANSWER] * 3)
     past = [reading(now_us - n * S, silent if 100 <= n < 130 else b"") for n in range(300, 0, -1)]
     cloud.push("press-3", 1, {CLIMATE: past})
     cloud.hello("bench-1", (7, 0))
+    cloud.push("pump-4", 9, {CLIMATE: [reading(now_us - n * S) for n in range(300, 0, -1)]})
+    cloud.alarm("pump-4", 9, now_us - 200 * S, cleared_us=now_us - 140 * S)
+    cloud.alarm("pump-4", 9, now_us - 60 * S, severity=Severity.CRITICAL)
     feed = Feed(cloud)
     with served(cloud) as url:
         feed.start()
@@ -143,7 +148,37 @@ def test_failed_reads_are_marked_and_break_the_line(browser: Any, base: str) -> 
         assert found["both"] <= 6
 
 
-@pytest.mark.parametrize("path", ["/", "/gateways/press-3", "/gateways/bench-1", "/gateways/press-3?window=24h"])
+def test_alarms_are_bands_with_their_cause(browser: Any, base: str) -> None:
+    """Of five minutes, one lies in a cleared alarm and one in a lasting one; only on the chart of their series."""
+    script = """() => [...document.querySelectorAll('.chart canvas')].map((canvas) => {
+      const {data, width, height} = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+      const strip = (...colour) => [...Array(width).keys()].filter((x) => [...Array(20).keys()].some((y) => {
+        const i = 4 * (y * width + x);
+        return data[i + 3] > 180 && colour.every((part, n) => Math.abs(data[i + n] - part) < 6);
+      })).length;
+      return {warning: strip(0xc2, 0x57, 0x0c) / width, critical: strip(0xb3, 0x26, 0x1e) / width};
+    })"""
+    viewport = {"width": 1400, "height": 900}
+    with opened(browser, f"{base}/gateways/pump-4", viewport=viewport, color_scheme="light") as (page, faults):
+        updates(page, 1)
+        humidity, pressure, temperature = page.evaluate(script)
+        assert humidity == pressure == {"warning": 0, "critical": 0}
+        assert temperature["warning"] == pytest.approx(0.19, abs=0.02)
+        assert temperature["critical"] == pytest.approx(0.19, abs=0.03)
+        causes = page.locator(".cause")
+        assert [bool(text) for text in causes.all_inner_texts()] == [False, False, True]
+        assert "room/temperature: 31.5 Cel, expected 20 to 23 Cel" in causes.nth(2).inner_text()
+        newest = causes.nth(2).inner_text()
+        box = page.locator(".plot").nth(2).bounding_box()
+        page.locator(".plot").nth(2).hover(position={"x": 58 + (box["width"] - 68) * 0.45, "y": 60})
+        until(page, f"document.querySelectorAll('.cause')[2].textContent !== {newest!r}")
+        assert "1 active alarm" in page.inner_text("#heard")
+        assert faults == []
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/gateways/press-3", "/gateways/bench-1", "/gateways/pump-4", "/gateways/press-3?window=24h"]
+)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_pages_fit_a_phone_and_follow_the_scheme(browser: Any, base: str, path: str, scheme: str) -> None:
     with opened(browser, base + path, viewport={"width": 360, "height": 740}, color_scheme=scheme) as (page, faults):

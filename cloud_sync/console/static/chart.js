@@ -162,7 +162,7 @@
         { ...axis, size: 58, gap: 8, values: (u, splits) => splits.map((v) => (u.blank ? "" : v.toLocaleString("en", { maximumFractionDigits: 6 }))) },
       ],
       cursor: { y: false, drag: { setScale: false, x: false, y: false }, points: { show: false }, sync: { key: "tidegate", scales: ["x", null] } },
-      hooks: { draw: [drawGaps], setCursor: [(u) => point(chart, u)] },
+      hooks: { drawAxes: [(u) => tideBands.draw(u, chart.names())], draw: [drawGaps], setCursor: [(u) => point(chart, u)] },
     };
   }
 
@@ -197,6 +197,7 @@
   // The number beside each name: under the pointer, or the newest in view.
   function point(chart, u) {
     const at = u.cursor.left >= 0 ? u.posToVal(u.cursor.left, "x") : Infinity;
+    if (at === Infinity || tideBands.cause(u, chart.names(), at)) chart.cause.textContent = tideBands.cause(u, chart.names(), at);
     for (const line of chart.lines) {
       const times = line.times ?? [];
       let index = times.length - 1;
@@ -214,7 +215,8 @@
   }
 
   for (const figure of root.querySelectorAll(".chart")) {
-    const chart = { plot: figure.querySelector(".plot"), lines: [] };
+    const chart = { plot: figure.querySelector(".plot"), cause: figure.querySelector(".cause"), lines: [] };
+    chart.names = () => chart.lines.filter((line) => line.shown).map((line) => line.name);
     for (const button of figure.querySelectorAll("button[data-series]")) {
       const line = {
         key: `${button.dataset.series} ${figure.dataset.unit}`,

@@ -12,6 +12,7 @@ from httpx import Client
 
 from tests.unit.cloud_sync.http_api.serving import served
 from tests.unit.cloud_sync.query.seeding import CLIMATE, NOW_US, Cloud, tick
+from wire.alarm import Severity
 from wire.clock import Anchor
 from wire.reading import CellState, LossReason, Tombstone
 from wire.series import SeriesDef, SeriesSet
@@ -86,8 +87,8 @@ def test_the_fleet_tells_each_state(client: Client, cloud: Cloud) -> None:
     cloud.hello("busy", (2, 1_234))
     page = load(client, "/")
     assert "2 gateways, 1 online, 1,234 readings still on gateways" in page.text
-    assert "quiet offline 2 h ago 3 3 0 0" in page.text
-    assert "busy online just now 1,234 0 1,234 0" in page.text
+    assert "quiet offline 2 h ago 0 3 3 0 0" in page.text
+    assert "busy online just now 0 1,234 0 1,234 0" in page.text
     assert "/gateways/busy" in page.links
     assert "There is no page 3" in load(client, "/?page=3").text
 
@@ -109,6 +110,43 @@ def test_a_gateway_page_shows_values_gaps_doubts_and_the_ledger(client: Client, 
     for link in page.links:
         if link.startswith("/v1/"):
             assert client.get(link).status_code == 200
+
+
+def test_alarms_stand_with_cause_state_and_score_the_lasting_first(client: Client, cloud: Cloud) -> None:
+    for number, gateway in enumerate(("press-3", "calm"), 1):
+        cloud.hello(gateway, (number, 0))
+        cloud.push(gateway, number, {CLIMATE: [tick(CLIMATE, NOW_US - S, 2150, 4000, 101_325)]})
+    assert "No alarm in this time." in load(client, "/gateways/press-3").text
+    assert "active alarm" not in load(client, "/").text
+    old = cloud.alarm("press-3", 1, NOW_US - 7 * 86_400 * S, severity=Severity.CRITICAL)
+    cloud.alarm("press-3", 1, NOW_US - 90 * S, cleared_us=NOW_US - 20 * S)
+    cause = "room/temperature: 31.5 Cel, expected 20 to 23 Cel, nearest known 21.4 (value-novelty, 4)"
+    page = load(client, "/gateways/press-3")
+    assert (
+        f"{cause} active critical 7 d ago 4 (limit 1) {cause} cleared warning 1 min ago 1 min 4 (limit 1)" in page.text
+    )
+    assert "1 active alarm agent" in page.text
+    assert client.get(next(link for link in page.links if link.startswith("/v1/alarms"))).json()["alarms"]
+    fleet = load(client, "/")
+    assert "2 gateways, 2 online, nothing pending, 1 active alarm" in fleet.text
+    assert "press-3 online just now 1 3 3 0 0" in fleet.text
+    assert "calm online just now 0 3 3 0 0" in fleet.text
+    assert "No alarm in this time." in load(client, "/gateways/calm").text
+    cloud.alarm("press-3", 1, NOW_US - 7 * 86_400 * S, cleared_us=NOW_US, severity=Severity.CRITICAL)
+    assert old
+    assert "active alarm" not in load(client, "/").text
+
+
+def test_a_storm_of_alarms_is_cut_and_says_so(client: Client, cloud: Cloud) -> None:
+    cloud.hello("g", (1, 0))
+    cloud.push("g", 1, {CLIMATE: [tick(CLIMATE, NOW_US - S, 2150, 4000, 101_325)]})
+    for n in range(25):
+        cloud.alarm("g", 1, NOW_US - n * S)
+    page = load(client, "/gateways/g")
+    assert page.text.count("value-novelty, 4") == 20
+    assert "at least 20 active alarms" in page.text
+    assert "There are more in the API" in page.text
+    assert "25 active alarms" in load(client, "/").text
 
 
 def test_an_offline_gateway_says_since_when_and_leads_to_its_newest(client: Client, cloud: Cloud) -> None:
@@ -153,6 +191,7 @@ def test_names_are_text_never_markup(client: Client, cloud: Cloud) -> None:
     hostile = SeriesSet((SeriesDef(HOSTILE.replace("/", "|"), "x", HOSTILE),))
     cloud.push("g", 1, {hostile: [tick(hostile, NOW_US - S, 1)]})
     cloud.hello(HOSTILE, (2, 0), version=HOSTILE)
+    cloud.alarm("g", 1, NOW_US, series=HOSTILE, rule=HOSTILE)
     for path in ("/", "/gateways/g", "/gateways/%22%3E%3Cscript%3E"):
         html = client.get(path).text
         assert "<script>" not in html
