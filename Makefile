@@ -41,8 +41,8 @@ nightly: setup ## what is long: more seeds, longer fuzzing, all benchmarks (reco
 
 bench: setup ## every benchmark, one after another, into benchmarks/results
 	@mkdir -p benchmarks/results
-	for name in wire ingest footprint; do \
-	  $(BIN)/python -m benchmarks.$$name --json benchmarks/results/$$name.json || exit 1; done
+	for name in wire ingest footprint "detect --data nab"; do \
+	  $(BIN)/python -m benchmarks.$$name --json benchmarks/results/$${name%% *}.json || exit 1; done
 
 protos: setup ## generate wire/v1 from protos
 	$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=. --pyi_out=. --grpc_python_out=. protos/wire/v1/*.proto
