@@ -98,7 +98,8 @@ async def _serve(options: Options, clock: Clock, catalog: SqlCatalog, store: Obj
         pki = options.data.pki
         credentials = Credentials(pki.ca.read_bytes(), pki.server.read_bytes(), pki.server_key.read_bytes())
         server = GrpcServer(credentials, lambda gateway: Stream(gateway, ports), metrics)
-        app = create_app(catalog, QueryEngine(catalog, store), clock, metrics.registry)
+        query = QueryEngine(catalog, store)
+        app = create_app(catalog, query, clock, metrics.registry, require_writable=ingestor.require_writable)
         with _listen(options.http) as listener:
             grpc = Address(options.grpc.host, await server.start(options.grpc.host, options.grpc.port))
             http = Address(options.http.host, listener.getsockname()[1])

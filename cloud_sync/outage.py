@@ -19,11 +19,13 @@ class Outage:
         self._lock = threading.Lock()
         self._since_ns = 0
         self._failures = 0
+        self.error: Exception | None = None  # of the last call; None while it works
 
     def failed(self, error: Exception) -> None:
         """A call failed."""
         with self._lock:
             self._failures += 1
+            self.error = error
             if self._failures > 1:
                 return
             self._since_ns = self._clock.boottime_ns()
@@ -34,7 +36,7 @@ class Outage:
         if not self._failures:
             return
         with self._lock:
-            failures, self._failures = self._failures, 0
+            failures, self._failures, self.error = self._failures, 0, None
             seconds = (self._clock.boottime_ns() - self._since_ns) / NS_PER_S
         if failures:
             log.warning("%s is back after_s=%.1f failures=%d", self._what, seconds, failures)

@@ -172,6 +172,10 @@ class Catalog(Protocol):
         """By epoch, oldest first."""
         ...
 
+    def require_writable(self) -> None:
+        """Raise `CatalogDown` when the last write was refused and one more is refused as well."""
+        ...
+
     def close(self) -> None:
         """Release the database."""
         ...

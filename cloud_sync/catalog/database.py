@@ -39,6 +39,7 @@ class Database:
         self._reader = reader
         self._turn = turn
         self._outage = outage
+        self.refused = False  # the last transaction that writes failed: on a full disk reading still works
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -55,21 +56,24 @@ class Database:
         """
         with (
             self._turn,
-            self._watched(),
+            self._watched(writes=True),
             self._engine.connect().execution_options(tidegate_write=True) as connection,
             connection.begin(),
         ):
             yield connection
 
     @contextmanager
-    def _watched(self) -> Iterator[None]:
+    def _watched(self, *, writes: bool = False) -> Iterator[None]:
         try:
             with mapped():
                 yield
         except CatalogDown as error:
+            self.refused |= writes
             self._outage.failed(error)
             raise
-        self._outage.worked()
+        if writes or not self.refused:
+            self.refused = False
+            self._outage.worked()
 
     def prepare(self, connection: Connection) -> None:
         """Let no other process look for tables or make them before this transaction ends."""

@@ -211,6 +211,12 @@ class SqlCatalog:
         with self._database.read() as connection:
             return ledger(connection, gateway)
 
+    def require_writable(self) -> None:
+        """See `Catalog`."""
+        if self._database.refused:
+            with self._database.write() as connection:  # skips one id: SQLite does not write what has not changed
+                connection.execute(meta.update().values(pack_id_next=meta.c.pack_id_next + 1))
+
     def packs_named(self, keys: Sequence[str]) -> set[str]:
         """Which of these object keys are packs of this catalog."""
         with self._database.read() as connection:

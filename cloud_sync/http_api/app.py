@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 
@@ -27,12 +27,18 @@ _ERRORS = (400, 404, 500, 503)
 
 
 def create_app(
-    catalog: Catalog, query: QueryEngine, clock: Clock, registry: CollectorRegistry, hosts: tuple[str, ...] = ()
+    catalog: Catalog,
+    query: QueryEngine,
+    clock: Clock,
+    registry: CollectorRegistry,
+    hosts: tuple[str, ...] = (),
+    require_writable: Callable[[], None] | None = None,
 ) -> FastAPI:
     """The API and the console over these parts.
 
     `registry` is what `/metrics` shows; this application adds its own counters. `hosts` are names beside loopback's
-    under which the service may be asked. The caller closes catalog and clock; worker threads end with the lifespan.
+    under which the service may be asked. `require_writable` raises while what is ingested cannot be kept. The caller
+    closes catalog and clock; worker threads end with the lifespan.
     """
     services = Services(catalog, query, clock)
 
@@ -62,7 +68,7 @@ def create_app(
     app.include_router(fleet_routes(services))
     app.include_router(readings_routes(services))
     app.include_router(alarms_routes(services))
-    app.include_router(service_routes(services, registry))
+    app.include_router(service_routes(services, registry, require_writable or catalog.require_writable))
     app.include_router(console_routes(services))
     registry.register(CacheMetrics(query))
     app.add_middleware(Meter, clock=clock, registry=registry)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from fastapi import APIRouter
 from fastapi.responses import Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -10,8 +12,8 @@ from cloud_sync.http_api.models import Health, Ready
 from cloud_sync.http_api.services import Services, hex_id
 
 
-def service_routes(services: Services, registry: CollectorRegistry) -> APIRouter:
-    """`/health`, `/ready` and `/metrics`."""
+def service_routes(services: Services, registry: CollectorRegistry, require_writable: Callable[[], None]) -> APIRouter:
+    """`/health`, `/ready` and `/metrics`. `require_writable` raises StoreDown or CatalogDown."""
     router = APIRouter(tags=["service"])
 
     @router.get("/health", summary="The process runs")
@@ -21,10 +23,11 @@ def service_routes(services: Services, registry: CollectorRegistry) -> APIRouter
 
     @router.get("/ready", summary="The service can answer")
     async def ready() -> Ready:
-        """Asks the catalog; 503 while it does not answer."""
+        """503 with the reason while the catalog does not answer, or catalog or object store refuse to write."""
 
         def answer() -> Ready:
             services.catalog.gateways()
+            require_writable()
             return Ready(status="ready", generation=hex_id(services.catalog.generation()))
 
         return await services.workers.run(answer)

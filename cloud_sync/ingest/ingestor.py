@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 
 PUT_PAUSES_S = (0.1, 0.4, 1.6)  # between attempts; then the streams are dropped and the gateways come again
 SERIES_PREFIX = "series/"
+PROBE_KEY = "meta/probe"  # written only to learn whether the store takes data again
+PROBE = bytes(64 * 1024)  # more than the last free block of a full disk
 
 _Item = tuple[str, MessageFrame]
 
@@ -49,6 +52,7 @@ class Ingestor:
         self._clock = clock
         self._metrics = metrics
         self._store_outage = Outage("object store", clock)
+        self._trying = threading.Lock()
         self._shapes: dict[int, Shape] = {}
         self._said: set[tuple[str, str]] = set()
 
@@ -86,6 +90,18 @@ class Ingestor:
     def record_alarms(self, gateway: str, alarms: Sequence[tuple[int, Alarm]]) -> None:
         """Make them durable, each with its epoch. Raises CatalogDown."""
         self._catalog.record_alarms(gateway, alarms)
+
+    def require_writable(self) -> None:
+        """Raise StoreDown or CatalogDown when its last write was refused and one more is refused as well."""
+        lost = self._store_outage.error
+        if lost is not None:
+            if not self._trying.acquire(blocking=False):  # a store that hangs holds one thread, not all
+                raise StoreDown(str(lost)) from lost
+            try:
+                self._put_object(PROBE_KEY, PROBE)
+            finally:
+                self._trying.release()
+        self._catalog.require_writable()
 
     def put_series_sets(self, gateway: str, sets: Sequence[SeriesSet]) -> None:
         """Make definitions durable beside the packs, then known. Raises StoreDown, CatalogDown."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import uvicorn
@@ -16,9 +16,9 @@ from tests.unit.cloud_sync.query.seeding import Cloud
 
 
 @contextmanager
-def served(cloud: Cloud) -> Iterator[str]:
+def served(cloud: Cloud, require_writable: Callable[[], None] | None = None) -> Iterator[str]:
     """The base URL of the cloud's HTTP side; stops with the block."""
-    app = create_app(cloud.catalog, cloud.query, cloud.clock, CollectorRegistry())
+    app = create_app(cloud.catalog, cloud.query, cloud.clock, CollectorRegistry(), (), require_writable)
     server = uvicorn.Server(uvicorn.Config(app, log_level="critical", ws="none"))
     listener = socket.create_server(("127.0.0.1", 0))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="http")

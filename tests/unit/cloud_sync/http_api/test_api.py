@@ -6,7 +6,9 @@ import csv
 import gzip
 import io
 import json
+import resource
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,9 @@ from httpx import Client, Response
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cloud_sync.errors import CatalogDown, StoreDown
+from cloud_sync.ingest.ingestor import Ingestor
+from cloud_sync.metrics import Metrics
 from tests.unit.cloud_sync.http_api.serving import served
 from tests.unit.cloud_sync.query.seeding import ANCHOR, CLIMATE, NOW_US, Cloud, tick
 from wire.reading import CellState, LossReason, Tombstone
@@ -291,6 +296,36 @@ def test_damage_and_outages_have_their_own_status(own_client: Client, cloud: Clo
         assert response.headers["retry-after"] == "1"
         assert problem(response)["type"].endswith("catalog-down")
     assert own_client.get("/health").json() == {"status": "ok"}
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """No file of this process may grow."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("part", ["catalog", "object store"])
+def test_not_ready_while_writes_are_refused(cloud: Cloud, part: str, caplog: pytest.LogCaptureFixture) -> None:
+    ingestor = Ingestor(cloud.catalog, cloud.store, cloud.clock, Metrics())
+    write = cloud.catalog.put_series_sets if part == "catalog" else ingestor.put_series_sets
+    with served(cloud, ingestor.require_writable) as base, Client(base_url=base, trust_env=False) as client:
+        assert client.get("/ready").status_code == 200
+        with full_disk():
+            with pytest.raises((CatalogDown, StoreDown)):
+                write("press-3", [SeriesSet((SeriesDef("attic", "temperature", "Cel"),))])
+            for _ in range(2):
+                assert client.get("/v1/gateways").status_code == 200, "reading still works"
+                refused = client.get("/ready")
+                assert refused.status_code == 503
+                assert problem(refused)["type"].endswith("catalog-down" if part == "catalog" else "store-down")
+        assert client.get("/ready").status_code == 200
+    said = [record.getMessage() for record in caplog.records if record.name == "cloud_sync.outage"]
+    assert [line.split(",")[0].partition(" after_s")[0] for line in said] == [f"{part} lost", f"{part} is back"]
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
