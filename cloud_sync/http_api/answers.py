@@ -32,17 +32,21 @@ def named(file: str) -> dict[str, str]:
     return {"content-disposition": f'inline; filename="{file}"'}
 
 
+def link_to_next(request: Request, token: str) -> dict[str, str]:
+    """The header that leads to the next page (RFC 8288); none on the last."""
+    if not token:
+        return {}
+    url = request.url.include_query_params(page_token=token)
+    return {"link": f'<{url.path}?{url.query}>; rel="next"'}
+
+
 async def csv_pages(
     request: Request, workers: Workers, page: CsvPage, first_token: str, single: bool, file: str
 ) -> Response:
-    """One page with a Link to the next (RFC 8288), or all pages as a stream. The first page's errors have a status."""
+    """One page with a Link to the next, or all pages as a stream. The first page's errors have a status."""
     body, following = await workers.run(page, first_token, True)
-    headers = named(file)
     if single:
-        if following:
-            url = request.url.include_query_params(page_token=following)
-            headers["link"] = f'<{url.path}?{url.query}>; rel="next"'
-        return Response(body, media_type=CSV_TYPE, headers=headers)
+        return Response(body, media_type=CSV_TYPE, headers=named(file) | link_to_next(request, following))
 
     async def stream() -> AsyncIterator[bytes]:
         yield body
@@ -51,4 +55,4 @@ async def csv_pages(
             more, token = await workers.run(page, token, False)
             yield more
 
-    return StreamingResponse(stream(), media_type=CSV_TYPE, headers=headers)
+    return StreamingResponse(stream(), media_type=CSV_TYPE, headers=named(file))

@@ -12,7 +12,9 @@ from fastapi import APIRouter, Query
 from cloud_sync.http_api.formats import json_numbers
 from cloud_sync.http_api.models import (
     Definition,
+    FleetLatest,
     Gateway,
+    GatewayLatest,
     GatewayList,
     LatestList,
     LatestReading,
@@ -31,6 +33,7 @@ from wire.series import ValueType
 
 LIST_PAGE_SIZE_DEFAULT = 100
 LIST_PAGE_SIZE_MAX = 1000
+LATEST_GATEWAYS_MAX = 100  # per page: each may decode a few messages
 
 VALUE_TYPES: dict[ValueType, Literal["int", "float32", "float64"]] = {
     ValueType.INT: "int",
@@ -45,7 +48,7 @@ T = TypeVar("T")
 
 
 def fleet_routes(services: Services) -> APIRouter:
-    """`/v1/gateways` and below."""
+    """`/v1/gateways` and below, and `/v1/latest`."""
     router = APIRouter(prefix="/v1", tags=["fleet"])
 
     @router.get("/gateways", summary="Gateways that have ever connected")
@@ -83,6 +86,26 @@ def fleet_routes(services: Services) -> APIRouter:
         def answer() -> LatestList:
             found = services.query.latest(services.known(gateway))
             return LatestList(latest=[latest_reading(each) for each in found])
+
+        return await services.workers.run(answer)
+
+    @router.get("/latest", summary="Newest reading of every series of the fleet")
+    async def fleet_latest(
+        gateway: Annotated[str, Query(description="Only this gateway.")] = "",
+        page_size: Annotated[int | None, Query(description="Gateways per page; more than 100 means 100.")] = None,
+        page_token: PageToken = "",
+    ) -> FleetLatest:
+        """As of one gateway, for a page of gateways by id."""
+
+        def answer() -> FleetLatest:
+            rows = [services.known(gateway)] if gateway else services.catalog.gateways()
+            size = bounded_page_size(page_size, LATEST_GATEWAYS_MAX, LATEST_GATEWAYS_MAX)
+            page, token = page_of(rows, lambda row: row.id, f"latest {gateway}", size, page_token)
+            found = [
+                GatewayLatest(gateway=row.id, latest=[latest_reading(each) for each in services.query.latest(row)])
+                for row in page
+            ]
+            return FleetLatest(gateways=found, next_page_token=token)
 
         return await services.workers.run(answer)
 

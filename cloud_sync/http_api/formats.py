@@ -23,7 +23,7 @@ ROW_COLUMNS = "time,series,value,unit,quality,gap"
 BUCKET_COLUMNS = "time,series,unit,count,min,max,mean,gaps"
 
 _QUALITY_NAMES = ["|".join(str(bit.name).lower() for bit in Quality if bits & bit) for bits in range(256)]
-_GAP_NAMES = ["" if code == CellState.VALUE else gap_name(code) for code in range(256)]
+GAP_NAMES = ["" if code == CellState.VALUE else gap_name(code) for code in range(256)]
 
 
 def json_bytes(answer: object) -> bytes:
@@ -64,7 +64,7 @@ def rows_json(answer: RowAnswer, unit: TimeUnit) -> bytes:
                 "times": times,
                 "values": values,
                 "quality": rows.quality[own].tolist(),
-                "gaps": [{"time": times[index], "reason": _GAP_NAMES[states[index]]} for index in gaps],
+                "gaps": [{"time": times[index], "reason": GAP_NAMES[states[index]]} for index in gaps],
             }
         )
     return json_bytes(
@@ -127,7 +127,7 @@ def rows_csv(answer: RowAnswer, unit: TimeUnit, header: bool) -> bytes:
     text = [ROW_COLUMNS + "\r\n"] if header else []
     text += [
         f"{time},{names[line]},{'' if state else repr(value)},{units[line]},"
-        f"{_QUALITY_NAMES[quality]},{_GAP_NAMES[state]}\r\n"
+        f"{_QUALITY_NAMES[quality]},{GAP_NAMES[state]}\r\n"
         for time, line, value, state, quality in zip(
             rfc3339(rows.times, unit),
             rows.lines.tolist(),

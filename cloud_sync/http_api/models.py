@@ -93,6 +93,19 @@ class LatestList(BaseModel):
     latest: list[LatestReading]
 
 
+class GatewayLatest(LatestList):
+    """The newest readings of one gateway."""
+
+    gateway: str
+
+
+class FleetLatest(BaseModel):
+    """The newest reading of every series of these gateways, by id."""
+
+    gateways: list[GatewayLatest]
+    next_page_token: str = Field(description="Empty on the last page.")
+
+
 class AlarmModel(BaseModel):
     """One alarm: what it said when its score was largest. Values are in `unit`."""
 

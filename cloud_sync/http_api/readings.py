@@ -1,4 +1,4 @@
-"""The route for readings: a range as taken or downsampled, as JSON or CSV."""
+"""The route for readings: a range as taken or downsampled, as JSON, CSV or Arrow."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from cloud_sync.http_api.answers import CSV, CSV_TYPE, JSON, csv_pages, named, preferred
+from cloud_sync.http_api.answers import CSV, CSV_TYPE, JSON, csv_pages, link_to_next, named, preferred
+from cloud_sync.http_api.arrow import ARROW, buckets_arrow, rows_arrow
 from cloud_sync.http_api.compress import answer, takes_gzip
 from cloud_sync.http_api.formats import TimeUnit, buckets_csv, buckets_json, rows_csv, rows_json
 from cloud_sync.http_api.models import BucketAnswerModel, RowAnswerModel
@@ -26,6 +27,7 @@ from wire.clock import US_PER_S
 
 DEFAULT_SPAN_US = 3_600 * US_PER_S
 FILE = "readings.csv"
+FORMATS = {"json": JSON, "csv": CSV, "arrow": ARROW}
 
 _TIME = "RFC 3339, epoch seconds, milliseconds or microseconds, `now`, or a span back from now such as `-15m`."
 
@@ -51,7 +53,9 @@ class ReadingsQuery(BaseModel):
         None, description=f"Rows per page, gaps included. Default 10000; more than {PAGE_SIZE_MAX} is that."
     )
     page_token: str = Field("", description="`next_page_token` of the page before.")
-    format: Literal["json", "csv"] | None = Field(None, description="Default: by the Accept header, JSON first.")
+    format: Literal["json", "csv", "arrow"] | None = Field(
+        None, description="Default: by the Accept header, JSON first."
+    )
     time_unit: TimeUnit = Field("ms", description="Epoch times in JSON, and decimals in CSV.")
 
     def question(self, now_us: int) -> Question:
@@ -77,7 +81,7 @@ def readings_routes(services: Services) -> APIRouter:
         "/query",
         summary="Readings of one gateway",
         response_model=None,
-        responses={200: {"model": RowAnswerModel | BucketAnswerModel, "content": {CSV: {}}}},
+        responses={200: {"model": RowAnswerModel | BucketAnswerModel, "content": {CSV: {}, ARROW: {}}}},
     )
     async def query(request: Request, asked: Annotated[ReadingsQuery, Query()]) -> Response:
         """Values are (raw * num + off) / den by the definition each reading was taken under. The range is half-open.
@@ -86,20 +90,23 @@ def readings_routes(services: Services) -> APIRouter:
         `page_size` streams all pages. With `step`: buckets start at whole multiples of the step since 1970 UTC.
         """
         question = asked.question(services.now_us())
-        as_csv = (asked.format or preferred(request, (JSON, CSV))) in ("csv", CSV)
+        kind = FORMATS[asked.format] if asked.format else preferred(request, tuple(FORMATS.values()))
         as_gzip = takes_gzip(request)
         run = services.workers.run
         await run(services.known, asked.gateway)
         if asked.step:
             step_us = parse_duration("step", asked.step)
-            write, kind = (buckets_csv, CSV_TYPE) if as_csv else (buckets_json, JSON)
 
             def buckets() -> Response:
-                body = write(services.query.buckets(question, step_us), asked.time_unit)
-                return answer(body, kind, as_gzip, named(FILE) if as_csv else {})
+                found = services.query.buckets(question, step_us)
+                if kind == ARROW:
+                    return answer(buckets_arrow(found), ARROW, as_gzip)
+                if kind == CSV:
+                    return answer(buckets_csv(found, asked.time_unit), CSV_TYPE, as_gzip, named(FILE))
+                return answer(buckets_json(found, asked.time_unit), JSON, as_gzip)
 
             return await run(buckets)
-        if as_csv:
+        if kind == CSV:
             size = bounded_page_size(asked.page_size, PAGE_SIZE_MAX)
 
             def page(token: str, header: bool) -> tuple[bytes, str]:
@@ -112,6 +119,8 @@ def readings_routes(services: Services) -> APIRouter:
 
         def rows() -> Response:
             page = services.query.rows(question, size, asked.page_token)
+            if kind == ARROW:
+                return answer(rows_arrow(page), ARROW, as_gzip, link_to_next(request, page.page_token))
             return answer(rows_json(page, asked.time_unit), JSON, as_gzip)
 
         return await run(rows)
