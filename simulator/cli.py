@@ -41,9 +41,10 @@ def version() -> None:
 def demo(*, headless: bool, json_file: Path | None, seed: int, wanted: str, keep: Path | None) -> None:
     """Run a cloud and four gateways, break everything, and count.
 
-    Readings arrive, the network is cut for 10 s and comes back, an agent is killed (SIGKILL) and restarted, the cloud
-    is killed under load and restarted. Then two independent counts are compared: what the simulated chips gave out,
-    and what the cloud's query API returns. Exit code 0 only if nothing is lost and nothing is doubled.
+    Readings arrive, a pump's bearing breaks and a model tells of it, the network is cut for 10 s and comes back, an
+    agent is killed (SIGKILL) and restarted, the cloud is killed under load and restarted. Then two independent counts
+    are compared: what the simulated sensors gave out, and what the cloud's query API returns. Exit code 0 only if
+    nothing is lost, nothing is doubled, and the alarms are as they must be: the bearing's, and none before it.
     """
     from simulator.demo import Options, run_demo
 

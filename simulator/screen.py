@@ -71,7 +71,7 @@ class Screen:
             self._live.start()
 
     def summary(self, result: Result, url: str) -> None:
-        """The two counts, side by side."""
+        """The two counts, side by side, and what the model found."""
         count = result.count
         table = Table(show_header=False, title="two independent counts", title_justify="left", pad_edge=False, box=None)
         table.add_column(justify="right")
@@ -87,9 +87,21 @@ class Screen:
             f"{result.wire_bytes_per_reading:.2f}",
             f"socket bytes per reading, both ways, {result.handshakes} TLS handshakes included",
         )
+        delay_s = result.anomaly_delay_s
+        found = "–" if delay_s is None else f"{delay_s:.1f} s"
+        table.add_row(
+            found,
+            "from the bearing's fault to its alarm in the cloud",
+            style="bold red" if delay_s is None else "green",
+        )
+        table.add_row(
+            f"{result.false_alarms}", "false alarms before it", style="bold red" if result.false_alarms else "green"
+        )
         table.add_row(f"{result.seconds:.0f} s", "all told")
-        verdict = Text("The counts hold." if count.holds else "THE COUNTS DO NOT HOLD.")
-        verdict.stylize("bold green" if count.holds else "bold red")
+        text = "The counts hold." if count.holds else "THE COUNTS DO NOT HOLD."
+        if count.holds and not result.holds:
+            text += " THE ALARMS ARE NOT AS THEY MUST BE."
+        verdict = Text(text, style="bold green" if result.holds else "bold red")
         if self._is_terminal:
             self._live.stop()
         self._console.print(table)

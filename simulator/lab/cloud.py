@@ -78,6 +78,17 @@ class LabCloud:
         """Stored cells by gateway."""
         return {gateway["id"]: gateway["stored"] for gateway in self.get("/v1/gateways")["gateways"]}
 
+    def alarms(self) -> list[dict[str, Any]]:
+        """Every alarm of every gateway, as `/v1/alarms` tells them."""
+        found: list[dict[str, Any]] = []
+        token = ""
+        while True:
+            page = self.get("/v1/alarms", page_token=token)
+            found += page["alarms"]
+            token = page["next_page_token"]
+            if not token:
+                return found
+
     def cycles(self, gateway: str, sensor: str, channels: Mapping[str, float]) -> list[Cycle]:
         """Every cycle of a sensor that the query API returns, in order of time; `channels` gives each one's den.
 

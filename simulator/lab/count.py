@@ -48,8 +48,15 @@ class Result:
     wire_bytes_per_reading: float
     handshakes: int
     seconds: float
+    anomaly_delay_s: float | None  # from the fault until the cloud told of it; None: it did not
+    false_alarms: int  # before the fault
 
-    def document(self) -> dict[str, float]:
+    @property
+    def holds(self) -> bool:
+        """The counts do, and the fault was found, and nothing else."""
+        return self.count.holds and self.anomaly_delay_s is not None and not self.false_alarms
+
+    def document(self) -> dict[str, float | None]:
         """Stable keys."""
         return {
             "taken": self.count.taken,
@@ -59,6 +66,8 @@ class Result:
             "in_flight": self.count.in_flight,
             "wire_bytes_per_reading": round(self.wire_bytes_per_reading, 3),
             "seconds": round(self.seconds, 1),
+            "anomaly_delay_s": None if self.anomaly_delay_s is None else round(self.anomaly_delay_s, 2),
+            "false_alarms": self.false_alarms,
         }
 
 

@@ -143,6 +143,10 @@ class LabGateway:
         for cycles in self.given_out().values():
             self._in_flight.update(cycle for cycle in cycles[-1:] if cycle not in self._journalled)
 
+    def wait_until_watched(self) -> None:
+        """Raises LabFailed when a model does not get so far."""
+        wait_until(lambda: self.is_watched, START_TIMEOUT_S, self._running(), "calibration of the models")
+
     def stop(self) -> None:
         """End agent and bench in order."""
         if self._process is not None:
@@ -157,6 +161,12 @@ class LabGateway:
         except (NotRunning, RequestRefused):
             return None
         return document
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether every model of the agent has calibrated and runs."""
+        status = self.status()
+        return status is not None and all(model["state"] == "running" for model in status["models"])
 
     def given_out(self) -> dict[str, list[Cycle]]:
         """Every cycle that the simulated parts have handed out, by sensor: the simulator's own count."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 KEYS = {"taken", "stored", "lost", "doubled", "in_flight", "wire_bytes_per_reading", "seconds"}
+KEYS |= {"anomaly_delay_s", "false_alarms"}
 
 
 @pytest.mark.system
@@ -27,5 +28,8 @@ def test_the_counts_hold(tmp_path: Path) -> None:
     assert result["doubled"] == 0
     assert result["in_flight"] <= 9  # one cycle of the three parts whose agent was killed
     assert result["wire_bytes_per_reading"] > 0
+    assert 0 < result["anomaly_delay_s"] < 20
+    assert result["false_alarms"] == 0
+    assert "anomaly in the cloud" in done.stdout
     assert "buffering" in done.stdout
     assert "http://127.0.0.1:" in done.stdout
