@@ -39,7 +39,7 @@ def version() -> None:
     "--keep", type=click.Path(path_type=Path), metavar="DIR", help="Work in DIR, which is made, and leave it."
 )
 def demo(*, headless: bool, json_file: Path | None, seed: int, wanted: str, keep: Path | None) -> None:
-    """Run a cloud and four gateways, break everything, and count.
+    """Run a cloud and five gateways, break everything, and count.
 
     Readings arrive, a pump's bearing breaks and a model tells of it, the network is cut for 10 s and comes back, an
     agent is killed (SIGKILL) and restarted, the cloud is killed under load and restarted. Then two independent counts

@@ -1,4 +1,4 @@
-"""The demonstration: a cloud and four gateways; one fault to be found, every break once, two independent counts."""
+"""The demonstration: a cloud and five gateways; one fault to be found, every break once, two independent counts."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from simulator.i2c_seccomp import TransportRefused
 from simulator.lab.anomaly import Anomaly
 from simulator.lab.count import Result
 from simulator.lab.gateway import LabGateway, Plan
+from simulator.lab.mqtt_sensors import MqttSensors
 from simulator.lab.processes import LabFailed, log_end
 from simulator.lab.serial_sensors import SerialSensors
 from simulator.lab.site import Site
@@ -43,7 +44,7 @@ REPLAY_ROWS = 200_000  # longer than anyone looks, so that no row number comes t
 
 
 def plans(folder: Path, transport_name: str) -> list[Plan]:
-    """One part on one bus; three on two buses; a recorded series; a pump on Modbus and a GPS."""
+    """One part on one bus; three on two buses; a recorded series; a pump on Modbus and a GPS; messages of a broker."""
     rows = folder / "machine.csv"
     replay.number_rows(replay.machine_temperature(), rows, REPLAY_ROWS)
     cellar = {"north": Part(1, "bme280", 0x76), "south": Part(1, "bme280", 0x77), "attic": Part(3, "bme280", 0x76)}
@@ -52,6 +53,7 @@ def plans(folder: Path, transport_name: str) -> list[Plan]:
         Plan("cellar", cellar, transport=transport_name),
         Plan("workshop", replay=rows),
         Plan("pump-house", sensors=SerialSensors, interval="50ms"),
+        Plan("boiler-room", sensors=MqttSensors),
     ]
 
 
@@ -71,7 +73,7 @@ class Demo:
     async def run(self) -> Result:
         """Every phase in order. Raises LabFailed when a part does not come back."""
         site = self._site
-        self._say("making keys, starting a cloud and four gateways")
+        self._say("making keys, starting a cloud and five gateways")
         await site.build()
         self._say(f"web page: {site.cloud.url}")
         async with self._watching():
@@ -272,6 +274,9 @@ async def _run(folder: Path, options: Options) -> int:
     with Screen() as screen:
         screen.say(f"simulated I2C by {name}{f' ({reason})' if reason else ''}", 0.0)
         site = Site(folder, plans(folder, name), options.seed)
+        for gateway in site.gateways:
+            if isinstance(gateway.sensors, MqttSensors):
+                screen.say(f"MQTT broker: {gateway.sensors.broker}", 0.0)
         demo = Demo(site, screen)
         try:
             result = await demo.run()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,8 +26,12 @@ REPLAY_CHANNELS = {"row": 1, "value": 0}  # den 0: a float, kept as it is
 class LabSensors(Protocol):
     """Sensors that are served by this process, and know what they gave out."""
 
-    kinds: str  # for the screen
     channels: Mapping[str, Mapping[str, float]]  # by sensor; den of each channel
+
+    @property
+    def kinds(self) -> str:
+        """For the screen."""
+        ...
 
     def configuration(self) -> str:
         """Tables of edge-agent.toml."""
@@ -45,8 +49,8 @@ class LabSensors(Protocol):
         """Every cycle, by sensor."""
         ...
 
-    def is_asked(self, sensor: str) -> bool:
-        """Whether all that it gives out must arrive; else what the journal holds counts."""
+    def counted(self, sensor: str, given: Sequence[Cycle], journalled: Collection[Cycle]) -> list[Cycle]:
+        """Of what it gave out, the cycles that the agent had to take."""
         ...
 
     def close(self) -> None:
@@ -190,8 +194,10 @@ class LabGateway:
             given = {"machine": self._replayed()}
         if self.sensors is not None:
             for sensor, cycles in given.items():
-                if not self.sensors.is_asked(sensor):
-                    given[sensor] = [cycle for cycle in cycles if cycle in self._journalled]
+                given[sensor] = self.sensors.counted(sensor, cycles, self._journalled)
+        for sensor, cycles in given.items():
+            if self._journalled.isdisjoint(cycles):
+                raise LabFailed(f"{self.plan.name}: nothing that {sensor} gave out is in the journal")
         return Stock(self, given)
 
     def file_rows(self) -> list[Cycle]:

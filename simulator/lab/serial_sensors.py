@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from simulator.lab.count import Cycle
@@ -79,7 +79,6 @@ class GivingGps(SimulatedGps):
 class SerialSensors:
     """Two lines in one gateway's folder. See `LabSensors`."""
 
-    kinds = "Modbus pump, GPS"
     channels: Mapping[str, Mapping[str, float]] = {"pump": PUMP_CHANNELS, "gps": GPS_CHANNELS}
 
     def __init__(self, folder: Path, seed: int) -> None:
@@ -88,6 +87,11 @@ class SerialSensors:
         self._gps = GivingGps(self._clock)
         self._folder = folder
         self._ports: list[SerialPort] = []
+
+    @property
+    def kinds(self) -> str:
+        """For the screen."""
+        return "Modbus pump, GPS"
 
     def configuration(self) -> str:
         """Patient time-outs: a busy machine must not make a gap of an answer that was given."""
@@ -105,9 +109,9 @@ class SerialSensors:
         """By sensor."""
         return {"pump": list(self.pump.given), "gps": list(self._gps.given)}
 
-    def is_asked(self, sensor: str) -> bool:
-        """The pump's unit is; the receiver talks on, and the agent takes the newest of what it said."""
-        return sensor == "pump"
+    def counted(self, sensor: str, given: Sequence[Cycle], journalled: Collection[Cycle]) -> list[Cycle]:
+        """Every answer of the pump; the receiver talks on by itself, and of what it said the agent takes the newest."""
+        return [cycle for cycle in given if sensor == "pump" or cycle in journalled]
 
     def close(self) -> None:
         """Take the lines away."""

@@ -30,6 +30,7 @@ def test_the_counts_hold(tmp_path: Path) -> None:
     assert result["wire_bytes_per_reading"] > 0
     assert 0 < result["anomaly_delay_s"] < 20
     assert result["false_alarms"] == 0
+    assert "MQTT broker: " in done.stdout
     assert "anomaly in the cloud" in done.stdout
     assert "buffering" in done.stdout
     assert "http://127.0.0.1:" in done.stdout

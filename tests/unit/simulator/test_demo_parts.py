@@ -34,6 +34,7 @@ def test_the_agents_take_the_configurations_as_they_are(tmp_path: Path) -> None:
         ("workshop", "machine", ""),
         ("pump-house", "pump", "rs485"),
         ("pump-house", "gps", "gnss"),
+        ("boiler-room", "boiler", ""),
     ]
 
 
