@@ -239,6 +239,17 @@ def test_a_fleet_row_keeps_its_focus_through_updates(browser: Any, base: str) ->
         assert faults == []
 
 
+def test_the_readings_shown_can_be_saved(browser: Any, base: str) -> None:
+    with opened(browser, f"{base}/gateways/pump-4", accept_downloads=True) as (page, faults):
+        with page.expect_download() as saving:
+            page.click("a.button")
+        assert saving.value.suggested_filename == "readings.csv"
+        lines = Path(saving.value.path()).read_text(encoding="utf-8").splitlines()
+        assert lines[0] == "time,series,value,unit,quality,gap"
+        assert len(lines) > 600
+        assert faults == []
+
+
 def test_an_outage_is_said_and_ends_by_itself(browser: Any, base: str) -> None:
     with opened(browser, f"{base}/gateways/press-3") as (page, _):
         updates(page, 1)
