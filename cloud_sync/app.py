@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import uvicorn
+from fastapi import FastAPI
 
 from cloud_sync.catalog.sql_catalog import SqlCatalog
 from cloud_sync.data_folder import DataFolder, open_parts
@@ -176,10 +177,10 @@ def _listen(address: Address) -> Iterator[socket.socket]:
 
 
 @asynccontextmanager
-async def _http(app: object, listener: socket.socket) -> AsyncIterator[None]:
+async def _http(app: FastAPI, listener: socket.socket) -> AsyncIterator[None]:
     """Serve HTTP while the context lasts."""
     config = uvicorn.Config(
-        app,  # type: ignore[arg-type]
+        app,
         log_config=None,
         access_log=False,
         server_header=False,
@@ -193,5 +194,6 @@ async def _http(app: object, listener: socket.socket) -> AsyncIterator[None]:
     try:
         yield
     finally:
+        app.state.live.close()
         server.should_exit = True
         await serving

@@ -41,7 +41,7 @@ HEAVY = {
     "pcodec": ("wire/",),
     "google": ("wire/v1/", "wire/messages.py"),
     "cryptography": ("cloud_sync/auth/",),
-    "fastapi": ("cloud_sync/http_api/", "cloud_sync/console/"),
+    "fastapi": ("cloud_sync/app.py", "cloud_sync/http_api/", "cloud_sync/console/"),
     "uvicorn": ("cloud_sync/app.py", "cloud_sync/http_api/"),
     "prometheus_client": ("cloud_sync/metrics.py", "cloud_sync/http_api/"),
     "rich": ("simulator/",),

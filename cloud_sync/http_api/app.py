@@ -14,6 +14,7 @@ from cloud_sync.console.pages import console_routes
 from cloud_sync.http_api.alarms import alarms_routes
 from cloud_sync.http_api.fleet import fleet_routes
 from cloud_sync.http_api.guard import Guard, Receive, Scope, Send
+from cloud_sync.http_api.live import Live, live_routes
 from cloud_sync.http_api.meter import CacheMetrics, Meter
 from cloud_sync.http_api.problems import Problem, install, problem
 from cloud_sync.http_api.readings import readings_routes
@@ -41,6 +42,7 @@ def create_app(
     closes catalog and clock; worker threads end with the lifespan.
     """
     services = Services(catalog, query, clock)
+    live = Live()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -68,6 +70,8 @@ def create_app(
     app.include_router(fleet_routes(services))
     app.include_router(readings_routes(services))
     app.include_router(alarms_routes(services))
+    app.state.live = live  # its owner closes it before the server waits for answers to end
+    app.include_router(live_routes(services, live))
     app.include_router(service_routes(services, registry, require_writable or catalog.require_writable))
     app.include_router(console_routes(services))
     registry.register(CacheMetrics(query))

@@ -15,11 +15,19 @@ from cloud_sync.http_api.app import create_app
 from tests.unit.cloud_sync.query.seeding import Cloud
 
 
+class Server(uvicorn.Server):
+    """Ends live streams first, as the service does."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.config.app.state.live.close()  # type: ignore[union-attr]
+        await super().shutdown(sockets)
+
+
 @contextmanager
 def served(cloud: Cloud, require_writable: Callable[[], None] | None = None) -> Iterator[str]:
     """The base URL of the cloud's HTTP side; stops with the block."""
     app = create_app(cloud.catalog, cloud.query, cloud.clock, CollectorRegistry(), (), require_writable)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", ws="none"))
+    server = Server(uvicorn.Config(app, log_level="critical", ws="none"))
     listener = socket.create_server(("127.0.0.1", 0))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="http")
     thread.start()
