@@ -27,8 +27,12 @@ SUSPECT = "outbox.suspect"  # a damaged page was met at run time: check the whol
 def connect(path: Path) -> sqlite3.Connection:
     """A plain connection in autocommit mode, without any check."""
     connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
-    connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-    connection.execute("PRAGMA temp_store = MEMORY")
+    try:
+        connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")  # reads the schema: a damaged file is met here
+        connection.execute("PRAGMA temp_store = MEMORY")
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
@@ -61,15 +65,17 @@ class Database:
         self.release_reserve()  # opening takes 32 KiB of shared memory, on a full disk too
         try:
             self.connection = connect(path)
-            try:
-                self._prepare()
-            except BaseException:
-                self.connection.close()
-                raise
         except sqlite3.Error as error:
             raise translated(error, path) from error
-        self._grow_wal()
-        self.hold_reserve()
+        try:
+            self._prepare()
+            self._grow_wal()
+            self.hold_reserve()
+        except BaseException as error:
+            self.connection.close()
+            if isinstance(error, sqlite3.Error):
+                raise translated(error, path) from error
+            raise
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:

@@ -99,7 +99,12 @@ class Recorder:
             OutboxFull: not even the opening has room on the disk.
         """
         options = options or OutboxOptions()
-        return cls(open_outbox(state_dir, runtime_dir, boot_id, machine_id, options), clock, options)
+        opened = open_outbox(state_dir, runtime_dir, boot_id, machine_id, options)
+        try:
+            return cls(opened, clock, options)
+        except BaseException:
+            opened.close()
+            raise
 
     @property
     def epoch(self) -> int:

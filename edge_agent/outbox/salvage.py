@@ -11,6 +11,7 @@ import logging
 import os
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,16 +38,11 @@ def salvage(path: Path, options: OutboxOptions, cause: str) -> None:
         leftover.unlink(missing_ok=True)
     _pad(path, options.bytes_max)
     database = Database(fresh, options)
-    outbox = Outbox(database)
-    source = sqlite3.connect(path)
-    try:
+    with closing(database.connection) as target, closing(sqlite3.connect(path)) as source:
         with database.transaction():
-            _copy_tables(source, database.connection)
-            kept = _copy_atoms(path, outbox, _epochs(source))
-    finally:
-        source.close()
-    database.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    database.connection.close()
+            _copy_tables(source, target)
+            kept = _copy_atoms(path, Outbox(database), _epochs(source))
+        target.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     fresh.with_name(fresh.name + "-wal").unlink(missing_ok=True)
     os.replace(fresh, path.with_name(path.name + ".salvaged"))
     finish(path)

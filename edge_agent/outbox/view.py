@@ -52,7 +52,11 @@ class RecorderView:
         self._begin_epoch = begin_epoch
         self._numbers: dict[int, int] = {}
         self._connection = connect(path)
-        self._connection.execute("PRAGMA query_only = ON")
+        try:
+            self._connection.execute("PRAGMA query_only = ON")
+        except BaseException:
+            self._connection.close()
+            raise
 
     def generation_seen(self) -> int:
         """See `OutboxView`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import random
@@ -10,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.errors import OutboxCorrupt
+from edge_agent.errors import OutboxCorrupt, StateUnusable
 from edge_agent.outbox.carve import carve
-from edge_agent.outbox.database import PAGE_BYTES
+from edge_agent.outbox.database import PAGE_BYTES, Database
 from edge_agent.outbox.keys import first_of
 from edge_agent.outbox.options import OutboxOptions
 from edge_agent.outbox.recorder import Recorder
@@ -172,6 +173,25 @@ def test_a_file_that_is_no_outbox_is_set_aside(gateway: Gateway, content: bytes)
     recorder.commit()
     assert values(waiting(recorder.view())) == values_of(ticks(SET, 1))
     assert (gateway.state / "outbox.db.corrupt").read_bytes() == content
+
+
+@pytest.mark.parametrize("content", [b"not a database at all" * 400, b""], ids=["damaged", "input-output-error"])
+def test_a_failed_opening_leaves_no_file_open(tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(descriptor: int, offset: int, length: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "posix_fallocate", failing)
+    path = tmp_path / "outbox.db"
+    path.write_bytes(content)
+    with pytest.raises((OutboxCorrupt, StateUnusable)) as caught:
+        Database(path, OutboxOptions())
+    assert [name for name in open_files() if name.startswith(str(tmp_path))] == []
+    assert caught.tb is not None  # until here it held every local
+
+
+def open_files() -> list[str]:
+    entries = [Path("/proc/self/fd", name) for name in os.listdir("/proc/self/fd")]
+    return [os.readlink(entry) for entry in entries if entry.is_symlink()]
 
 
 def test_another_programs_database_is_set_aside(gateway: Gateway) -> None:
