@@ -89,6 +89,8 @@ class ControlServer:
         self._clients.add(task)
         try:
             if len(self._clients) > CLIENTS_MAX:
+                with suppress(TimeoutError):  # a socket closed over unread bytes is reset, and the answer with it
+                    await asyncio.wait_for(reader.read(REQUEST_BYTES_MAX), ANSWER_S_MAX)
                 await _answer(writer, {"ok": False, "error": f"{CLIENTS_MAX} clients are connected already"})
                 return
             while await self._serve_one(reader, writer):
