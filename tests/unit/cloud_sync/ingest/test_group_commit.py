@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -34,10 +34,11 @@ async def running(ingestor: Ingestor) -> AsyncIterator[GroupCommit]:
 
 
 @pytest.fixture
-def ingestor(tmp_path: Path) -> Ingestor:
+def ingestor(tmp_path: Path) -> Iterator[Ingestor]:
     catalog = SqlCatalog.open(tmp_path / "catalog.sqlite", DialClock())
     catalog.put_series_sets("gw-0", [ROOM])
-    return Ingestor(catalog, LocalStore(tmp_path / "objects"), DialClock(), Metrics())
+    yield Ingestor(catalog, LocalStore(tmp_path / "objects"), DialClock(), Metrics())
+    catalog.close()
 
 
 class Gate(Ingestor):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from edge_agent.outbox.options import OutboxOptions
 from edge_agent.outbox.recorder import Recorder
@@ -64,6 +65,8 @@ def noise(of: SeriesSet, count: int, seed: int = 0) -> list[Tick]:
 class Gateway:
     """One machine with its directories; `start` is the agent's process, `reboot` the machine's."""
 
+    running: ClassVar[set[Gateway]] = set()  # killed at the end of each test, by the fixture in conftest
+
     def __init__(self, root: Path, options: OutboxOptions = OPTIONS) -> None:
         self.root = root
         self.options = options
@@ -88,6 +91,7 @@ class Gateway:
         self.recorder = Recorder.open(
             self.state, self.runtime, self.clock, f"boot-{self.boot}", self.machine, self.options
         )
+        self.running.add(self)
         for each in sets:
             self.recorder.register(each, priority)
         return self.recorder
@@ -97,6 +101,7 @@ class Gateway:
         if self.recorder is not None:
             self.recorder.abandon()
         self.recorder = None
+        self.running.discard(self)
 
     def reboot(self) -> None:
         """Power goes; RAM with it."""

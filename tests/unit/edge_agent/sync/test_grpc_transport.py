@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -33,12 +33,13 @@ LOGGER = "edge_agent.sync.grpc_transport"
 
 
 @pytest.fixture
-def recorder(tmp_path: Path) -> Recorder:
+def recorder(tmp_path: Path) -> Iterator[Recorder]:
     recorder = Recorder.open(
         tmp_path / "state", tmp_path / "run", SystemClock(), "boot", "machine", OutboxOptions(journal_bytes=65_536)
     )
     recorder.register(ROOM)
-    return recorder
+    yield recorder
+    recorder.abandon()
 
 
 def take(recorder: Recorder, first: int, count: int) -> None:
