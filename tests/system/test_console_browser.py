@@ -250,9 +250,33 @@ def test_the_readings_shown_can_be_saved(browser: Any, base: str) -> None:
         assert faults == []
 
 
+def test_values_come_by_stream_and_a_service_that_stops_is_noticed(browser: Any, tmp_path: Path) -> None:
+    cloud = Cloud(tmp_path, SystemClock())
+    cloud.push("press-9", 1, {CLIMATE: [reading(time.time_ns() // 1000 - S)]})
+    with served(cloud) as url, opened(browser, f"{url}/gateways/press-9") as (page, faults):
+        until(page, "document.getElementById('charts').dataset.source === 'stream'")
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url) if "/v1/" in request.url else None)
+        told = page.evaluate("Number(document.getElementById('charts').dataset.updates)")
+        cloud.push("press-9", 1, {CLIMATE: [reading(time.time_ns() // 1000)]})
+        updates(page, told + 1)
+        assert asked == []
+        assert faults == []
+    with opened(browser, "about:blank") as (page, _):
+        with served(cloud) as url:
+            page.goto(f"{url}/gateways/press-9")
+            until(page, "document.getElementById('charts').dataset.source === 'stream'")
+        until(page, "document.getElementById('pulse').dataset.state === 'lost'")
+    cloud.close()
+
+
 def test_an_outage_is_said_and_ends_by_itself(browser: Any, base: str) -> None:
-    with opened(browser, f"{base}/gateways/press-3") as (page, _):
-        updates(page, 1)
+    """Without a stream: the page asks instead."""
+    with opened(browser, "about:blank") as (page, _):
+        page.route("**/v1/live*", lambda route: route.abort())
+        page.goto(f"{base}/gateways/press-3")
+        updates(page, 3)
+        assert page.evaluate("document.getElementById('charts').dataset.source") == "poll"
         page.route("**/v1/query*", lambda route: route.abort())
         until(page, "document.getElementById('pulse').dataset.state === 'lost'")
         page.unroute("**/v1/query*")

@@ -1,5 +1,5 @@
-// The live charts of a gateway's page. Asks `/v1/query` once for the window, then each second for what is new since
-// (`after` = the cursor of the last answer), and merges the new part of each bucket by count.
+// The live charts of a gateway's page. Asks `/v1/query` once for the window, then follows `/v1/live` from there;
+// without a stream it asks each second for what is new (`after` = the cursor of the last answer). It merges the new part of each bucket by count.
 "use strict";
 
 (() => {
@@ -239,13 +239,15 @@
 
   // ---- asking ----------------------------------------------------------------------------------------------------
 
+  const names = () => new Set(charts.flatMap((chart) => chart.lines.map((line) => line.name)));
+
   function question() {
     const end = endMs();
     const query = new URLSearchParams({ gateway, step: `${stepMs / 1000}s` });
     // Whole buckets: the first one in view must not be cut.
     query.set("start", new Date(Math.floor((end - spanMs) / stepMs) * stepMs).toISOString());
     query.set("end", new Date(fixedEndMs ?? end + AHEAD_MS).toISOString());
-    for (const name of new Set(charts.flatMap((chart) => chart.lines.map((line) => line.name)))) query.append("series", name);
+    for (const name of names()) query.append("series", name);
     if (cursor) query.set("after", cursor);
     return `/v1/query?${query}`;
   }
@@ -258,10 +260,38 @@
       return;
     }
     if (!answer.ok) throw new Error(`status ${answer.status}`);
-    take(await answer.json());
+    show(await answer.json());
+  }
+
+  function show(answer) {
+    take(answer);
+    redraw();
+    root.dataset.updates = String(Number(root.dataset.updates ?? 0) + 1);
+  }
+
+  function redraw() {
     forget(endMs() - spanMs - 2 * stepMs);
     charts.forEach(draw);
-    root.dataset.updates = String(Number(root.dataset.updates ?? 0) + 1);
+  }
+
+  // After a first answer the server tells what is new. A stream that fails hands back to asking, and asking to a stream.
+  let stream = null;
+  function follow() {
+    const query = new URLSearchParams({ gateway, step: `${stepMs / 1000}s`, window: `${spanMs / 1000}s`, after: cursor });
+    for (const name of names()) query.append("series", name);
+    stream = new EventSource(`/v1/live?${query}`);
+    const sliding = setInterval(redraw, POLL_MS);
+    const end = () => {
+      clearInterval(sliding);
+      document.removeEventListener("visibilitychange", end);
+      stream.close();
+      stream = null;
+      setTimeout(turn, POLL_MS);
+    };
+    stream.onopen = () => { root.dataset.source = "stream"; };
+    stream.onmessage = (event) => show(JSON.parse(event.data));
+    stream.onerror = end;
+    document.addEventListener("visibilitychange", end); // a hidden page holds no connection
   }
 
   function say(state, text) {
@@ -274,9 +304,14 @@
   async function turn() {
     if (!document.hidden) {
       try {
+        root.dataset.source = "poll";
         await poll();
         wait = POLL_MS;
         say("live", "live");
+        if (cursor && fixedEndMs === null && "EventSource" in window && !document.hidden) {
+          follow();
+          return;
+        }
       } catch {
         wait = Math.min(2 * wait, POLL_MS_MAX);
         say("lost", "no answer, trying again");
