@@ -23,7 +23,7 @@ $(READY): requirements/dev.txt pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $(READY)
 
-demo: setup ## three simulated gateways, a cloud, cuts and kills; nothing lost, nothing twice
+demo: setup ## five simulated gateways, a cloud, a fault, cuts and kills; nothing lost, nothing twice
 	@$(BIN)/edge-sim demo $(ARGS)
 
 test: setup ## lint, types, and every test
