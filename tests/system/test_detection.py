@@ -81,17 +81,17 @@ def kill_in_the_middle(config: Path, environment: dict[str, str]) -> None:
             agent.wait(10)
     with running(config, **environment) as agent:
         deadline = time.monotonic() + 30
-        while not told_of_a_spike(config.parent / "state"):
+        while rules_told(config.parent / "state") < 2:  # the bound and the model
             assert time.monotonic() < deadline
             time.sleep(0.2)
         end(agent)
 
 
-def told_of_a_spike(state: Path) -> bool:
-    """Is an alarm of the rule in the outbox? A spike lasts 20 ms: `status` would seldom meet it."""
+def rules_told(state: Path) -> int:
+    """How many rules have alarms in the outbox. A spike lasts 20 ms: `status` would seldom meet it."""
     database = sqlite3.connect(f"file:{state / 'outbox.db'}?mode=ro", uri=True)
     try:
-        return bool(database.execute("SELECT count(*) FROM alarms WHERE rule = 'high 60'").fetchone()[0])
+        return int(database.execute("SELECT count(DISTINCT rule) FROM alarms").fetchone()[0])
     finally:
         database.close()
 
