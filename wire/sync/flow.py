@@ -14,6 +14,7 @@ MESSAGE_BYTES_MIN = 1024  # about 1000 readings: larger ones are hardly denser
 QUEUE_S = 1.0  # bulk that stands before the slowest hop: what an alarm waits on a link that is filled
 RATE_GAIN_UP = 0.5
 RATE_GAIN_DOWN = 0.25
+OVERHEAD, OVERHEAD_BYTES = 1.06, 120  # socket bytes of a message and its ack: headers per segment, TLS, HTTP/2
 STALL_FACTOR = 4.0  # times the time that the outstanding bytes should need
 STALL_RATE_MIN = 2000.0  # bytes per second, GPRS: what is assumed while the rate is unknown or lower
 PATIENCE_MAX = 16.0  # so that a link of 100 B/s still gets one message through
@@ -36,11 +37,14 @@ class Flow:
     The rate is kept over reconnects; everything else starts anew with `open`.
     """
 
-    def __init__(self, stall_s: float) -> None:
+    def __init__(self, stall_s: float, rate_max: float = 0.0) -> None:
+        """`rate_max`: bytes per second that are not to be passed; 0: no cap."""
+        self.ready_at = 0.0  # when the cap lets bulk go again
         self.rate = 0.0  # bytes per second that acks came back for; 0: unknown
         self.unacked_bytes = 0  # all that an answer is awaited for
+        self.credit_bytes = 0
         self._stall_s = stall_s
-        self._credit_bytes = 0
+        self._rate_max = rate_max
         self._message_bytes = 0
         self._bulk_bytes = 0
         self._messages = 0
@@ -56,7 +60,7 @@ class Flow:
 
     def grant(self, credit_bytes: int) -> None:
         """What the cloud lets stand unacknowledged; 0 leaves it as it is."""
-        self._credit_bytes = credit_bytes or self._credit_bytes
+        self.credit_bytes = credit_bytes or self.credit_bytes
 
     def expect(self, size: int, now: float) -> None:
         """Something other than a message left, and an answer is awaited: Hello, tombstones."""
@@ -84,19 +88,24 @@ class Flow:
     @property
     def message_bytes(self) -> int:
         """Size to merge to: a quarter of the window. With halves, a link of 1.5 s delay was filled to 37 %."""
-        return int(min(MESSAGE_BYTES_MAX, max(MESSAGE_BYTES_MIN, self.window_bytes / 4)))
+        share = self.window_bytes / 4
+        if self._rate_max:
+            share = min(share, self._rate_max * QUEUE_S / 4)
+        return int(min(MESSAGE_BYTES_MAX, max(MESSAGE_BYTES_MIN, share)))
 
     def admits(self, size: int, *, bulk: bool) -> bool:
         """May a message of this size leave now? One alone always may."""
         if not self._messages:
             return True
-        if self._messages >= MESSAGES_IN_FLIGHT_MAX or self._message_bytes + size > self._credit_bytes:
+        if self._messages >= MESSAGES_IN_FLIGHT_MAX or self._message_bytes + size > self.credit_bytes:
             return False
         return not bulk or not self._bulk_bytes or self._bulk_bytes + size <= self.window_bytes
 
     def sent(self, size: int, now: float, *, bulk: bool) -> Sent:
         """A message leaves."""
         self.expect(size, now)
+        if self._rate_max:  # alarms do not wait for the cap, but what follows them does
+            self.ready_at = max(self.ready_at, now) + (size * OVERHEAD + OVERHEAD_BYTES) / self._rate_max
         self._messages += 1
         self._message_bytes += size
         self._bulk_bytes += size if bulk else 0

@@ -1,48 +1,27 @@
 """The gateway's half of the protocol, sans-IO: what happened goes in, frames to send come out, time is an argument.
 
 `docs/formats/sync.md` has the rules as tables. The machine deletes nothing by itself: `OutboxView.acked` is called for
-ranges that the cloud says are durable, and for nothing else.
+ranges that the cloud says are durable, and for nothing else. `sender` holds what leaves, `answers` what comes back.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
-from typing import TypeVar
 
-from wire.alarm import AlarmKey
-from wire.coverage import Coverage, Fit
-from wire.ranges import RangeSet
-from wire.sync.flow import Backoff, Flow, Sent
-from wire.sync.frames import (
-    Ack,
-    AlarmsFrame,
-    CloudFrame,
-    EpochCoverage,
-    GatewayFrame,
-    Hello,
-    MessageFrame,
-    NeedSeries,
-    Overlap,
-    Refused,
-    SeriesSetsFrame,
-    TombstonesFrame,
-    Welcome,
-)
-from wire.sync.lanes import Lane, Lanes, Parcel
+from wire.ranges import SEQ_MAX, RangeSet
+from wire.reading import Priority
+from wire.sync.answers import Answers, begin_epoch, end_of
+from wire.sync.flow import Backoff, Flow
+from wire.sync.frames import Ack, CloudFrame, GatewayFrame, Hello, Welcome
+from wire.sync.leave import Governor, Unrestrained
 from wire.sync.outbox_view import OutboxView
+from wire.sync.sender import Sender, Sendings
 from wire.sync.status import Disconnect, Reason, SyncStatus
 
-TOMBSTONES_PER_FRAME = 64  # about 2 kB: an alarm behind them waits 1 s on a GPRS link
-TOMBSTONE_BYTES = 32  # on the wire, about; only the stall timer asks
-ALARMS_PER_FRAME = 16  # about 2 kB: the first is there after 1 s on a GPRS link
-ALARM_BYTES = 128  # on the wire, about; only the stall timer asks
 HELLO_BYTES = 256
 ALL = 1 << 31  # no limit on the number of records
-T = TypeVar("T")
-MESSAGE_ID_MAX = (1 << 32) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +42,7 @@ class SyncOptions:
     backoff_base_s: float = 0.5
     backoff_max_s: float = 60.0
     stall_s: float = 20.0  # silence with bytes outstanding, at least; more for many bytes on a slow link
+    rate_max: float = 0.0  # bytes per second that bulk keeps to; 0: no cap
 
 
 class _State(Enum):
@@ -71,46 +51,47 @@ class _State(Enum):
     OPEN = "open"
 
 
-@dataclass(frozen=True, slots=True)
-class _InFlight:
-    parcel: Parcel
-    sent: Sent
-
-
 class GatewaySync:
     """One gateway's sync. Not thread-safe; `now` is monotonic seconds and never goes back."""
 
-    def __init__(self, view: OutboxView, options: SyncOptions, identity: Identity, rng: random.Random) -> None:
+    def __init__(
+        self,
+        view: OutboxView,
+        options: SyncOptions,
+        identity: Identity,
+        rng: random.Random,
+        governor: Governor | None = None,
+    ) -> None:
+        """`governor`: what may leave when; without one, everything always."""
         self._view = view
         self._options = options
         self._identity = identity
+        self._governor = governor or Unrestrained()
         self._state = _State.OFF
-        self._flow = Flow(options.stall_s)
+        self._flow = Flow(options.stall_s, options.rate_max)
         self._backoff = Backoff(options.backoff_base_s, options.backoff_max_s, rng)
         self._hello: Hello | None = None
-        self._lanes: Lanes | None = None
-        self._in_flight: dict[int, _InFlight] = {}
-        self._tombstones: set[tuple[int, int, int, int]] = set()  # keys on their way
-        self._alarms: set[AlarmKey] = set()  # on their way
-        self._next_seq: dict[int, int] = {}  # by epoch
-        self._sets_sent: dict[int, int] = {}  # on this stream, and the id of the next message then
-        self._live_since: float | None = None  # when the oldest live atom that waits was committed
-        self._pumped_at = self._welcomed_at = 0.0
-        self._hello_at = 0.0
+        self._sender: Sender | None = None
+        self._answers: Answers | None = None
+        self._sendings = Sendings()
+        self._hello_at = self._welcomed_at = 0.0
         self._generation = 0
-        self._next_id = 0  # never starts anew: an answer from an old stream must not meet a new message
-        self._messages_sent = self._bytes_sent = self._replies = 0
+        self._replies = 0
         self._last_ack_at: float | None = None
         self._last_error = ""
         self.wants_disconnect: Disconnect | None = None
         self.reconnect_at: float | None = None
 
+    def wants_stream(self, now: float) -> bool:
+        """Is there a reason to connect: something may leave, or the time must be asked for?"""
+        leave = self._governor.leave(now)
+        return leave.bulk or leave.ask_time or (leave.alarms and self._has_alarms())
+
     def connected(self, now: float) -> list[GatewayFrame]:
         """A stream is open: Hello."""
         assert self._state is _State.OFF
         self._state = _State.GREETING
-        self.wants_disconnect = self.reconnect_at = self._live_since = None
-        self._sets_sent.clear()
+        self.wants_disconnect = self.reconnect_at = None
         self._flow.open()
         self._flow.expect(HELLO_BYTES, now)
         self._hello_at = now
@@ -123,7 +104,6 @@ class GatewaySync:
             series_sets=tuple(self._view.series_sets_in_use()),
             models=self._identity.models,
         )
-        self._next_seq = {offer.epoch: offer.next_seq for offer in self._hello.epochs}
         return [self._hello]
 
     def disconnected(self, now: float, error: str = "") -> None:
@@ -131,30 +111,32 @@ class GatewaySync:
         if self._state is _State.OPEN and now - self._welcomed_at >= self._options.backoff_max_s:
             self._backoff.reset()  # an idle stream that lived long was a good one, although nothing was acknowledged
         wish = self.wants_disconnect
-        if wish is not None and wish.reason in (Reason.NEW_EPOCH, Reason.GENERATION):
+        held = wish is not None and wish.reason is Reason.HELD
+        if wish is not None and wish.reason in (Reason.NEW_EPOCH, Reason.GENERATION, Reason.HELD):
             self._backoff.reset()  # no failure: the next Hello has news
-        self._last_error = wish.detail if wish is not None else error
+        self._last_error = "" if held else wish.detail if wish is not None else error
         self._state = _State.OFF
-        self._lanes = None
-        self._in_flight.clear()
-        self._tombstones.clear()
-        self._alarms.clear()
+        self._sender = self._answers = None
         self._flow.open()
-        self.reconnect_at = now + self._backoff.next_s()
+        self.reconnect_at = now + (0.0 if held else self._backoff.next_s())
+
+    def hurry(self, now: float) -> None:
+        """Somebody wants it now: the next try does not wait for the back-off."""
+        self._backoff.reset()
+        if self.reconnect_at is not None:
+            self.reconnect_at = now
 
     def committed(self, now: float, alarm: bool = False) -> list[GatewayFrame]:
         """New atoms are durable in the outbox. `alarm`: and older ones of this epoch were raised to class ALARM."""
-        if self._lanes is None:
+        if self._sender is None:
             return []
-        self._lanes.committed(alarm=alarm)
-        if self._live_since is None:
-            self._live_since = now
+        self._sender.committed(now, alarm=alarm)
         return self._pump(now)
 
     def flush(self, now: float) -> list[GatewayFrame]:
         """Send at once what waits to be merged: the agent is about to stop."""
-        if self._live_since is not None:
-            self._live_since = now - self._options.batch_s
+        if self._sender is not None:
+            self._sender.flush(now)
         return self._pump(now)
 
     def tick(self, now: float) -> list[GatewayFrame]:
@@ -162,7 +144,8 @@ class GatewaySync:
         stall_at = self._flow.stall_at if self._state is not _State.OFF else None
         if stall_at is not None and now >= stall_at:
             silence_s = now - self._flow.progress_at
-            self._leave(Reason.STALL, f"{self._flow.unacked_bytes} bytes unanswered, silence for {silence_s:.0f} s")
+            detail = f"{self._flow.unacked_bytes} bytes unanswered, silence for {silence_s:.0f} s"
+            self._leave(Disconnect(Reason.STALL, detail))
             self._flow.stalled()
         return self._pump(now)
 
@@ -171,69 +154,67 @@ class GatewaySync:
         """When `tick` wants to be called next; None: only when something else happens."""
         if self._state is _State.OFF or self.wants_disconnect is not None:
             return None
-        times = [self._flow.stall_at]
-        if self._live_due is not None and self._live_due > self._pumped_at:
-            times.append(self._live_due)  # once it is past, what has not gone waits for acks
+        times = [self._flow.stall_at, None if self._sender is None else self._sender.wakeup]
         return min((time for time in times if time is not None), default=None)
 
     @property
     def status(self) -> SyncStatus:
         """A snapshot."""
+        sender = self._sender
+        in_flight, in_flight_bytes = (0, 0) if sender is None else sender.messages_in_flight
         return SyncStatus(
             connected=self._state is _State.OPEN,
-            in_flight=len(self._in_flight),
-            in_flight_bytes=sum(message.sent.size for message in self._in_flight.values()),
-            messages_sent=self._messages_sent,
-            bytes_sent=self._bytes_sent,
+            in_flight=in_flight,
+            in_flight_bytes=in_flight_bytes,
+            messages_sent=self._sendings.messages,
+            bytes_sent=self._sendings.bytes,
             replies=self._replies,
             last_ack_at=self._last_ack_at,
             last_error=self._last_error,
             reconnect_at=self.reconnect_at,
             rate_bytes_per_s=self._flow.rate,
             generation=self._generation,
+            credit_bytes=self._flow.credit_bytes,
+            silent_since=self._flow.progress_at if self._flow.unacked_bytes else None,
+            merging_until=None if sender is None else sender.live_due,
         )
 
     def in_flight(self) -> list[tuple[int, RangeSet]]:
         """Seq ranges by epoch that the outbox must not evict now: they are on their way."""
-        return [] if self._lanes is None else self._lanes.in_flight()
+        return [] if self._sender is None else self._sender.lanes.in_flight()
 
     def received(self, frame: CloudFrame, now: float) -> list[GatewayFrame]:
         """A frame of the cloud. Answers that are late, repeated or out of order change nothing."""
         if self._state is _State.OFF or self.wants_disconnect is not None:
             return []
         self._replies += 1
-        if isinstance(frame, Welcome):
-            return self._welcome(frame, now)
-        if self._state is not _State.OPEN:
-            return self._leave(Reason.PROTOCOL, f"{type(frame).__name__} before Welcome")
-        match frame:
-            case Ack():
-                out = self._ack(frame, now)
-            case Overlap():
-                out = self._overlap(frame, now)
-            case NeedSeries():
-                out = self._need_series(frame, now)
-            case Refused():
-                out = self._refused(frame, now)
+        if self._answers is None:
+            if isinstance(frame, Welcome):
+                return self._welcome(frame, now)
+            return self._leave(Disconnect(Reason.PROTOCOL, f"{type(frame).__name__} before Welcome"))
+        out = self._answers.take(frame, now)
+        if isinstance(out, Disconnect):
+            return self._leave(out)
+        if isinstance(frame, Ack):
+            self._backoff.reset()
+            self._last_ack_at = now
+        self._last_error = self._answers.last_refusal or self._last_error
         return out + self._pump(now)
 
-    def _leave(self, reason: Reason, detail: str) -> list[GatewayFrame]:
+    def _leave(self, wish: Disconnect) -> list[GatewayFrame]:
         if self.wants_disconnect is None:
-            self.wants_disconnect = Disconnect(reason, detail)
+            self.wants_disconnect = wish
         return []
-
-    # Welcome
 
     def _welcome(self, welcome: Welcome, now: float) -> list[GatewayFrame]:
         hello = self._hello
         assert hello is not None
-        if self._state is _State.OPEN:
-            return self._leave(Reason.PROTOCOL, "a second Welcome")
         if len(welcome.coverage) != len(hello.epochs):
-            return self._leave(Reason.PROTOCOL, f"Welcome covers {len(welcome.coverage)} epochs of {len(hello.epochs)}")
+            detail = f"Welcome covers {len(welcome.coverage)} epochs of {len(hello.epochs)}"
+            return self._leave(Disconnect(Reason.PROTOCOL, detail))
         current = hello.epochs[-1]
-        if _end(welcome.coverage[-1]) > current.next_seq:
-            return self._begin_epoch(welcome.coverage[-1], current.next_seq)
+        if end_of(welcome.coverage[-1]) > current.next_seq:
+            return self._leave(begin_epoch(self._view, welcome.coverage[-1], current.next_seq))
         for offer, coverage in zip(hello.epochs, welcome.coverage):
             if any(coverage.stored.overlaps(first, end) for first, end in offer.offered):
                 self._view.acked(offer.epoch, coverage.stored)
@@ -244,12 +225,14 @@ class GatewaySync:
         self._flow.answered(HELLO_BYTES, now)
         self._flow.delay(now - self._hello_at)
         self._flow.grant(welcome.credit_bytes)
+        self._governor.told_time(welcome.server_time_us, now)
         self._state = _State.OPEN
         self._welcomed_at = now
-        self._lanes = Lanes(self._view, [offer.epoch for offer in hello.epochs], current.next_seq)
+        self._sender = Sender(self._view, self._flow, self._governor, hello, self._sendings, self._options.batch_s)
+        self._answers = Answers(self._view, self._flow, self._sender, welcome.generation)
         if self._view.next_seq() > current.next_seq:
-            self._live_since = now
-        return [*self._series_frames(welcome.need_series), *self._pump(now)]
+            self._sender.live_since = now
+        return [*self._sender.series_frames(welcome.need_series), *self._pump(now)]
 
     def _gone(self, hello: Hello, welcome: Welcome) -> list[tuple[int, RangeSet]]:
         """What is neither in the cloud nor here: acknowledged and deleted once, lost with the cloud's restore.
@@ -267,194 +250,21 @@ class GatewaySync:
                 gone.append((offer.epoch, rest))
         return gone
 
-    def _begin_epoch(self, coverage: EpochCoverage, next_seq: int) -> list[GatewayFrame]:
-        self._view.begin_epoch(coverage.stored | coverage.tombstoned)
-        detail = f"the cloud has Seq up to {_end(coverage)}, this outbox gave {next_seq}: is it an older copy?"
-        return self._leave(Reason.NEW_EPOCH, detail + " A new epoch begins.")
-
-    # Answers
-
-    def _ack(self, ack: Ack, now: float) -> list[GatewayFrame]:
-        if ack.generation != self._generation:
-            return self._leave(
-                Reason.GENERATION, f"ack of generation {ack.generation:016x}, Welcome said {self._generation:016x}"
-            )
-        for epoch, ranges in ack.stored:
-            self._view.acked(epoch, ranges)
-        for number in ack.message_ids:
-            self._settle(number, now)
-        keys = [tombstone.key for tombstone in ack.tombstones]
-        if keys:
-            self._view.tombstones_acked(keys)
-            arrived = self._tombstones.intersection(keys)
-            self._tombstones -= arrived
-            self._flow.answered(TOMBSTONE_BYTES * len(arrived), now)
-        if ack.alarms:
-            self._view.alarms_acked(ack.alarms)
-            told = self._alarms.intersection(ack.alarms)
-            self._alarms -= told
-            self._flow.answered(ALARM_BYTES * len(told), now)
-        self._flow.grant(ack.credit_bytes)
-        self._backoff.reset()
-        self._last_ack_at = now
-        return []
-
-    def _settle(self, number: int, now: float) -> Parcel | None:
-        """Forget a message on its way; its atoms are not offered again on this stream unless given back."""
-        message = self._in_flight.pop(number, None)
-        if message is None:
-            return None
-        self._flow.settled(message.sent, now)
-        self._open_lanes.settle(message.parcel.epoch, message.parcel.atoms)
-        return message.parcel
-
-    def _overlap(self, overlap: Overlap, now: float) -> list[GatewayFrame]:
-        parcel = self._settle(overlap.message_id, now)
-        if parcel is None:
-            return []
-        current = parcel.epoch == self._current_epoch
-        if current and _end(overlap.coverage) > self._view.next_seq():
-            return self._begin_epoch(overlap.coverage, self._view.next_seq())
-        covered = Coverage(overlap.coverage.stored, overlap.coverage.tombstoned)
-        fits = {atom: covered.classify([atom]) for atom in parcel.atoms}
-        rest = [atom for atom in parcel.atoms if fits[atom] is not Fit.COVERED]
-        if len(rest) == len(parcel.atoms) and Fit.OVERLAP not in fits.values():
-            return self._leave(Reason.PROTOCOL, "Overlap with nothing in common")
-        if len(rest) < len(parcel.atoms):
-            self._view.acked(parcel.epoch, overlap.coverage.stored)
-        cut = [atom for atom in rest if fits[atom] is Fit.OVERLAP]
-        if cut and current:  # the cloud has these numbers with other borders: they were given twice
-            return self._begin_epoch(overlap.coverage, self._view.next_seq())
-        for first, end in cut:
-            detail = f"Seq {first}..{end} is stored in part, with other borders: {overlap.coverage.stored}"
-            self._view.set_aside(parcel.epoch, first, detail)
-        whole = [atom for atom in rest if fits[atom] is Fit.DISJOINT]
-        if whole:
-            self._open_lanes.give_back(parcel.epoch, whole, alone=False)
-        return []
-
-    def _need_series(self, need: NeedSeries, now: float) -> list[GatewayFrame]:
-        parcel = self._settle(need.message_id, now)
-        if parcel is None:
-            return []
-        asked_again = [one for one in need.ids if self._sets_sent.get(one, MESSAGE_ID_MAX) <= need.message_id]
-        if asked_again:
-            return self._leave(Reason.PROTOCOL, f"asked for series set {asked_again[0]:016x}, which was sent before")
-        frames = self._series_frames(need.ids)
-        missing = sorted(set(need.ids).difference(self._sets_sent))
-        if missing:
-            self._reject(parcel, "definitions unknown here as well: " + ", ".join(f"{one:016x}" for one in missing))
-        else:
-            self._open_lanes.give_back(parcel.epoch, parcel.atoms, alone=False)
-        return [*frames]
-
-    def _refused(self, refused: Refused, now: float) -> list[GatewayFrame]:
-        parcel = self._settle(refused.message_id, now)
-        if parcel is not None:
-            self._reject(parcel, f"refused by the cloud, {refused.code}: {refused.detail}")
-        return []
-
-    def _reject(self, parcel: Parcel, reason: str) -> None:
-        """One bad atom must not take its neighbours with it: they are sent one by one, the bad one is set aside."""
-        self._last_error = reason
-        if len(parcel.atoms) > 1:
-            self._open_lanes.give_back(parcel.epoch, parcel.atoms, alone=True)
-        else:
-            self._view.set_aside(parcel.epoch, parcel.atoms[0][0], reason)
-
-    # Sending
-
-    @property
-    def _open_lanes(self) -> Lanes:
-        assert self._lanes is not None
-        return self._lanes
-
-    @property
-    def _current_epoch(self) -> int:
-        assert self._hello is not None
-        return self._hello.epochs[-1].epoch
-
-    @property
-    def _live_due(self) -> float | None:
-        return None if self._live_since is None else self._live_since + self._options.batch_s
-
-    def _series_frames(self, ids: Iterable[int]) -> list[SeriesSetsFrame]:
-        """The definitions that were not sent on this stream, one set per frame: two of the largest may not fit."""
-        wanted = [one for one in ids if one not in self._sets_sent]
-        sets = self._view.series_sets(wanted) if wanted else []
-        self._sets_sent.update((one.id, self._next_id) for one in sets)
-        return [SeriesSetsFrame((one,)) for one in sets]
+    def _has_alarms(self) -> bool:
+        """Does anything wait that keeps to no window: a change of an alarm, an atom of the alarm class?"""
+        if self._view.alarms(1):
+            return True
+        return any(
+            self._view.pending(offer.epoch, 0, SEQ_MAX, Priority.ALARM, RangeSet(), 1)
+            for offer in self._view.offers()
+            if offer.offered
+        )
 
     def _pump(self, now: float) -> list[GatewayFrame]:
-        """Everything that may leave now, most urgent first."""
-        if self._lanes is None or self.wants_disconnect is not None:
+        sender = self._sender
+        if sender is None or self.wants_disconnect is not None:
             return []
-        self._pumped_at = now
-        out: list[GatewayFrame] = [*self._alarm_frames(now), *self._tombstone_frames(now)]
-        self._next_seq[self._current_epoch] = self._view.next_seq()
-        held = self._live_due is not None and now < self._live_due
-        for lane in self._lanes:
-            if held and lane.live and lane.bulk:
-                continue
-            while (message := self._message(lane, now)) is not None:
-                out.append(message)
-            if not lane.empty:
-                return out  # it waits for acks, and so does all that is less urgent
-        for message_in_flight in self._in_flight.values():
-            message_in_flight.sent.limited = False  # nothing is left to send: its ack will not show the link's rate
-        if not held:
-            self._live_since = None
+        out = sender.pump(now)
+        if not sender.leave.bulk and not sender.leave.ask_time and not self._flow.unacked_bytes:
+            self._leave(Disconnect(Reason.HELD, sender.leave.why))  # an idle stream would cost what is being saved
         return out
-
-    def _message(self, lane: Lane, now: float) -> MessageFrame | None:
-        """The next message of a lane; None when the lane is empty or has to wait for acks."""
-        size = self._flow.message_bytes
-        if lane.empty or not self._flow.admits(size if lane.bulk else 1, bulk=lane.bulk):
-            return None
-        parcel = self._open_lanes.take(lane, size)
-        if parcel is None or not self._flow.admits(len(parcel.segment), bulk=lane.bulk):
-            return None
-        self._open_lanes.leave(lane, parcel)
-        number = self._next_id
-        self._next_id = 0 if number == MESSAGE_ID_MAX else number + 1
-        self._in_flight[number] = _InFlight(parcel, self._flow.sent(len(parcel.segment), now, bulk=lane.bulk))
-        self._messages_sent += 1
-        self._bytes_sent += len(parcel.segment)
-        return MessageFrame(number, parcel.epoch, self._next_seq[parcel.epoch], parcel.segment)
-
-    def _alarm_frames(self, now: float) -> list[AlarmsFrame]:
-        """One frame of alarms at a time; those of an epoch that Hello did not name wait for the next stream."""
-        if self._alarms:
-            return []
-        found = _first(self._view.alarms, ALARMS_PER_FRAME, lambda entry: entry[0] in self._next_seq)
-        if not found:
-            return []
-        self._alarms = {alarm.key for _, alarm in found}
-        self._flow.expect(ALARM_BYTES * len(self._alarms), now)
-        return [AlarmsFrame(tuple(found))]
-
-    def _tombstone_frames(self, now: float) -> list[GatewayFrame]:
-        """One frame of tombstones at a time; those of an epoch that Hello did not name wait for the next stream."""
-        if self._tombstones:
-            return []
-        found = _first(self._view.tombstones, TOMBSTONES_PER_FRAME, lambda stone: stone.epoch in self._next_seq)
-        if not found:
-            return []
-        self._tombstones = {tombstone.key for tombstone in found}
-        self._flow.expect(TOMBSTONE_BYTES * len(self._tombstones), now)
-        return [TombstonesFrame(tuple(found))]
-
-
-def _first(read: Callable[[int], list[T]], count: int, wanted: Callable[[T], bool]) -> list[T]:
-    """The first `count` records that are wanted; `read` gives the oldest so many. Others must not block them."""
-    limit = count
-    while True:
-        records = read(limit)
-        found = [record for record in records if wanted(record)]
-        if len(found) >= count or len(records) < limit:
-            return found[:count]
-        limit *= 4
-
-
-def _end(coverage: EpochCoverage) -> int:
-    return max(coverage.stored.end, coverage.tombstoned.end)

@@ -13,6 +13,7 @@ class Reason(Enum):
     PROTOCOL = "protocol"  # the cloud sent what the protocol does not allow here
     NEW_EPOCH = "new epoch"  # Seq numbers were used twice; a new epoch was begun
     GENERATION = "generation"  # an ack of another generation than Welcome's
+    HELD = "held"  # nothing may leave now, and nothing is awaited
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,3 +39,6 @@ class SyncStatus:
     reconnect_at: float | None
     rate_bytes_per_s: float
     generation: int
+    credit_bytes: int  # what the cloud lets stand unacknowledged
+    silent_since: float | None  # of an answer that is awaited
+    merging_until: float | None  # live atoms wait to be merged until then

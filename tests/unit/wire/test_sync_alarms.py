@@ -8,7 +8,8 @@ from tests.sim.memory_outbox import ANCHOR, Disk, MemoryOutbox
 from wire.alarm import Phase
 from wire.reading import LossReason, Priority, Tombstone
 from wire.sync.frames import Ack, AlarmsFrame, EpochCoverage, GatewayFrame, MessageFrame, TombstonesFrame, Welcome
-from wire.sync.gateway import ALARMS_PER_FRAME, GatewaySync, Identity, SyncOptions
+from wire.sync.gateway import GatewaySync, Identity, SyncOptions
+from wire.sync.sender import ALARMS_PER_FRAME
 
 GENERATION = 7
 
