@@ -47,6 +47,8 @@ HEAVY = {
     "rich": ("simulator/",),
     "onnxruntime": ("edge_agent/detect/session.py",),
     "onnx": (),
+    "tuf": ("edge_agent/ota/", "cloud_sync/rollout/"),
+    "securesystemslib": ("edge_agent/ota/", "cloud_sync/rollout/"),
 }
 GENERATED = ("wire/v1/",)
 COMMANDS = {"edge-agent": "edge_agent.cli", "cloud-sync": "cloud_sync.cli", "edge-sim": "simulator.cli"}
