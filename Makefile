@@ -34,7 +34,7 @@ test: setup ## lint, types, and every test
 	$(BIN)/pytest -m "system and not nightly" -rs
 
 nightly: setup ## what is long: more seeds, longer fuzzing, all benchmarks (recorded in benchmarks/results)
-	TIDEGATE_SIM_SEEDS=5000 $(BIN)/pytest -n $(WORKERS) tests/sim -rs
+	$(BIN)/edge-sim lab --trials 5000 --seed 1000000 --workers $(WORKERS)
 	$(BIN)/pytest -m nightly -rs
 	$(BIN)/python -m tests.fuzz.segment --seconds 600
 	$(MAKE) bench

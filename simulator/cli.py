@@ -52,6 +52,51 @@ def demo(*, headless: bool, json_file: Path | None, seed: int, wanted: str, keep
     sys.exit(run_demo(Options(stay, json_file, seed, wanted, keep)))
 
 
+@main.command()
+@click.option("--trials", type=click.IntRange(1), default=20, show_default=True, help="How many, each with a seed.")
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of the first trial.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the counts to FILE.", metavar="FILE")
+@click.option("--workers", type=click.IntRange(1), help="Processes that run trials. Default: one per core.")
+@click.option(
+    "--plant",
+    type=click.Choice(["ack-before-commit", "delete-on-send"]),
+    help="Plant a mistake, to see that the lab finds it.",
+)
+@click.option(
+    "--keep", type=click.Path(path_type=Path), metavar="DIR", help="Leave each trial's files there, in a new folder."
+)
+def lab(
+    *,
+    trials: int,
+    seed: int,
+    json_file: Path | None,
+    workers: int | None,
+    plant: str | None,
+    keep: Path | None,
+) -> None:
+    """Break everything at random, many times over, and count what is lost and what is doubled.
+
+    Each trial draws faults at random times from its seed: kills, cuts, stalls, full and failing disks, power cuts,
+    damaged files, wrong clocks, stores that fail. Then everything is left alone for a while, and the values that the
+    sensors gave out are compared with those that are stored. The same seed gives the same trial. Exit code 0 only if
+    nothing is lost and nothing is doubled.
+    """
+    import os
+
+    from simulator.lab.command import run_lab
+    from simulator.lab.outcome import Plant
+    from simulator.lab.trials import Order
+
+    order = Order(
+        trials=trials,
+        seed=seed,
+        workers=min(trials, workers or os.cpu_count() or 1),
+        plant=None if plant is None else Plant(plant),
+        keep=keep,
+    )
+    sys.exit(run_lab(order, json_file))
+
+
 @main.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.option(
     "--i2c",

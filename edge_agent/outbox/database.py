@@ -36,10 +36,11 @@ def connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def translated(error: sqlite3.Error, path: Path) -> AgentError:
-    """What SQLite's error asks of the caller."""
+def translated(error: sqlite3.Error | UnicodeDecodeError, path: Path) -> AgentError:
+    """What SQLite's error asks of the caller. Text that is not UTF-8 is damage, in a row or in SQLite's own message."""
     name = getattr(error, "sqlite_errorname", "") or ""
-    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+    is_text = isinstance(error, UnicodeDecodeError) or "decode to UTF-8" in str(error)
+    if is_text or name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
         return OutboxCorrupt(f"{path}: {error}")
     if name in ("SQLITE_FULL", "SQLITE_IOERR_SHMSIZE"):
         return OutboxFull(f"{path}: {error}. Try: df {path.parent}")
@@ -65,7 +66,7 @@ class Database:
         self.release_reserve()  # opening takes 32 KiB of shared memory, on a full disk too
         try:
             self.connection = connect(path)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise translated(error, path) from error
         try:
             self._prepare()
@@ -73,7 +74,7 @@ class Database:
             self.hold_reserve()
         except BaseException as error:
             self.connection.close()
-            if isinstance(error, sqlite3.Error):
+            if isinstance(error, sqlite3.Error | UnicodeDecodeError):
                 raise translated(error, path) from error
             raise
 

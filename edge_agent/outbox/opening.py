@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from edge_agent.errors import OutboxCorrupt
 from edge_agent.outbox.boot import Instance, begin
-from edge_agent.outbox.database import Database
+from edge_agent.outbox.database import Database, translated
 from edge_agent.outbox.journal import Journal
 from edge_agent.outbox.lock import StateLock
 from edge_agent.outbox.options import OutboxOptions
@@ -55,8 +56,11 @@ def _ready(path: Path, instance: Instance, ring_path: Path, options: OutboxOptio
     database = Database(path, options)
     try:
         outbox = Outbox(database)
+        outbox.series_sets()  # a definition that is not what its name says is damage too
         begin(outbox, instance, Journal.head(ring_path), options, salvaged=salvaged, checked=checked)
-    except BaseException:
+    except BaseException as error:
         database.close()
+        if isinstance(error, sqlite3.Error | UnicodeDecodeError):
+            raise translated(error, path) from error
         raise
     return outbox

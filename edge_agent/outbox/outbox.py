@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Iterable, Iterator
 from dataclasses import astuple, dataclass
 
+from edge_agent.errors import OutboxCorrupt
 from edge_agent.outbox.database import Database
 from edge_agent.outbox.keys import NUMBER_MAX, first_of, key, number_of
 from wire.clock import Anchor
@@ -286,8 +287,9 @@ class Outbox:
         self._execute("INSERT OR IGNORE INTO series_sets VALUES (?, ?)", (series_set.id, set_text(series_set)))
 
     def series_sets(self) -> dict[int, SeriesSet]:
-        """Every definition, by content hash."""
-        return {row[0]: set_of(row[1]) for row in self._execute("SELECT id, definition FROM series_sets")}
+        """Every definition, by content hash. Raises OutboxCorrupt."""
+        rows = self._execute("SELECT id, definition FROM series_sets").fetchall()
+        return {set_id: proven_set(set_id, definition) for set_id, definition in rows}
 
     def _count(self, number: int, atoms: int, cells: int, size: int) -> None:
         self._execute(
@@ -331,6 +333,17 @@ def set_text(series_set: SeriesSet) -> str:
     """A definition as JSON; each series as it is hashed."""
     series = [json.loads(definition.canonical) for definition in series_set.series]
     return json.dumps({"stamp_unit": int(series_set.stamp_unit), "series": series}, separators=(",", ":"))
+
+
+def proven_set(set_id: int, text: str) -> SeriesSet:
+    """The definition that a row holds. Raises OutboxCorrupt unless its content hash is its id."""
+    try:
+        found = set_of(text)
+    except (ValueError, TypeError, KeyError) as error:
+        raise OutboxCorrupt(f"series set {set_id:016x} is not a definition: {error}") from error
+    if found.id != set_id:
+        raise OutboxCorrupt(f"series set {set_id:016x} holds another definition, {found.id:016x}")
+    return found
 
 
 def set_of(text: str) -> SeriesSet:

@@ -44,6 +44,7 @@ RATE_WEIGHT = 0.2  # of the newest interval in the rate of readings
 class _Look:
     """What a commit covers: records up to `mark`, the ring's losses (cells, span), and whether an alarm asked."""
 
+    at_ns: int
     mark: Mark
     lost: tuple[int, int, int]
     alarm: bool
@@ -74,8 +75,12 @@ class Recorder:
         self._full = False
         self._losing = False
         self._commits = self._commits_failed = self._committed_cells = self._committed_bytes = 0
+        self._waiting_since_ns: int | None = None  # when the oldest tick that is not committed was taken
         self.wake: Callable[[], None] | None = None  # called from `take` when a commit should not wait for its time
         self._refresh()
+        if self._journal.ticks:  # of a killed process: how old they are is not known, so they are due at once
+            self._schedule.hurry()
+            self._waiting_since_ns = self._schedule.committed_ns
         self._opened_at = self._row.next_seq
         self._anchors = AnchorKeeper(clock, anchor_of(self._row.anchor))
 
@@ -269,7 +274,7 @@ class Recorder:
             journal_ticks=self._journal.ticks,
             journal_fill=self._journal.fill,
             commit_interval_s=options.commit_interval_s,
-            power_cut_window_s=options.commit_interval_s,
+            power_cut_window_s=max(options.commit_interval_s, self._waiting_s(now)),
             commits=self._commits,
             commits_failed=self._commits_failed,
             committed_cells=self._committed_cells,
@@ -301,6 +306,8 @@ class Recorder:
     def _append(self, ticks: Sequence[Tick]) -> Sequence[Tick]:
         """Append what fits; returns the rest. Under `_taking`."""
         anchor = self._anchors.anchor()
+        if self._waiting_since_ns is None:
+            self._waiting_since_ns = self._clock.boottime_ns()
         for at, tick in enumerate(ticks):
             layout = self._layouts.get(tick.set_id)
             if layout is None:
@@ -323,6 +330,10 @@ class Recorder:
         with self._taking:
             return self._append(ticks)
 
+    def _waiting_s(self, now_ns: int) -> float:
+        since_ns = self._waiting_since_ns
+        return 0.0 if since_ns is None else (now_ns - since_ns) / NS_PER_S
+
     def _lose(self, ticks: Sequence[Tick]) -> None:
         if not self._losing:
             log.error("the journal is full and cannot be committed: readings are being lost")
@@ -334,7 +345,8 @@ class Recorder:
     def _look(self) -> _Look:
         """Everything up to this moment; what comes later is for the next commit."""
         with self._taking:
-            look = _Look(self._journal.mark, self._journal.lost, self._schedule.alarm, self._raised)
+            now_ns = self._clock.boottime_ns()
+            look = _Look(now_ns, self._journal.mark, self._journal.lost, self._schedule.alarm, self._raised)
             self._schedule.alarm = self._raised = False
         return look
 
@@ -408,6 +420,7 @@ class Recorder:
         if stored:
             with self._taking:
                 self._journal.committed(look.mark)
+                self._waiting_since_ns = look.at_ns if self._journal.ticks else None
                 if look.lost[0]:
                     self._journal.forget_loss(look.lost[0])
             if self._desk is not None:

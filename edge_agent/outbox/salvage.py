@@ -16,11 +16,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from edge_agent.errors import OutboxCorrupt
 from edge_agent.outbox.carve import FILE_HEAD, Row, carve
 from edge_agent.outbox.database import PAGE_BYTES, SUSPECT, Database
 from edge_agent.outbox.keys import first_of, number_of, priority_of
 from edge_agent.outbox.options import OutboxOptions
-from edge_agent.outbox.outbox import EpochRow, NewAtom, Outbox
+from edge_agent.outbox.outbox import EpochRow, NewAtom, Outbox, proven_set
 from wire.codec import read_header
 from wire.errors import WireError
 from wire.ranges import RangeSet
@@ -39,6 +40,7 @@ def salvage(path: Path, options: OutboxOptions, cause: str) -> None:
     _pad(path, options.bytes_max)
     database = Database(fresh, options)
     with closing(database.connection) as target, closing(sqlite3.connect(path)) as source:
+        source.text_factory = lambda text: text.decode("utf-8", "replace")  # one bad row must not hide those after it
         with database.transaction():
             _copy_tables(source, target)
             kept = _copy_atoms(path, Outbox(database), _epochs(source))
@@ -85,11 +87,21 @@ def _pad(path: Path, bytes_max: int) -> None:
 
 
 def _copy_tables(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
-    """Rows of the small tables, each as far as it can be read."""
+    """Rows of the small tables, each as far as it can be read; of definitions, those that prove themselves."""
     for table in COPIED:
         for row in _rows(source, table):
+            if table == "series_sets" and not _is_proven(*row):
+                continue  # the configuration's are made anew, and the cloud has those that it was sent
             marks = ", ".join("?" * len(row))
             target.execute(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", row)  # noqa: S608 - our own names
+
+
+def _is_proven(set_id: int, definition: str) -> bool:
+    try:
+        proven_set(set_id, definition)
+    except OutboxCorrupt:
+        return False
+    return True
 
 
 def _epochs(source: sqlite3.Connection) -> dict[int, EpochRow]:

@@ -30,6 +30,10 @@ class Schedule:
         """A commit has emptied the ring."""
         self.committed_ns = now_ns
 
+    def hurry(self) -> None:
+        """What waits has waited for an interval already."""
+        self.committed_ns -= self._interval_ns
+
     def early(self, fill: float) -> bool:
         """Is there a reason not to wait for the interval?"""
         return self.alarm or fill > EARLY_FILL

@@ -38,7 +38,7 @@ class OutboxStats:
     journal_ticks: int  # taken, not committed
     journal_fill: float  # 0 to 1
     commit_interval_s: float
-    power_cut_window_s: float  # what a power cut may cost at most
+    power_cut_window_s: float  # what a power cut now may cost at most; grows while the disk refuses commits
     commits: int  # since the process started
     commits_failed: int
     committed_cells: int

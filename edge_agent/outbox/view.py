@@ -16,7 +16,7 @@ from edge_agent.errors import OutboxCorrupt
 from edge_agent.outbox.alarm_rows import ALARM_COLUMNS, alarm_of
 from edge_agent.outbox.database import SUSPECT, connect, translated
 from edge_agent.outbox.keys import SEQ_END, first_of, key, priority_of
-from edge_agent.outbox.outbox import set_of
+from edge_agent.outbox.outbox import proven_set
 from edge_agent.outbox.requests import Aside, Key, Requests
 from wire.alarm import Alarm, AlarmKey
 from wire.ranges import RangeSet
@@ -178,8 +178,8 @@ class RecorderView:
 
     def series_sets(self, ids: Iterable[int]) -> list[SeriesSet]:
         """See `OutboxView`."""
-        rows = (self._all("SELECT definition FROM series_sets WHERE id = ?", each) for each in ids)
-        return [set_of(row[0][0]) for row in rows if row]
+        rows = ((each, self._all("SELECT definition FROM series_sets WHERE id = ?", each)) for each in ids)
+        return [proven_set(set_id, row[0][0]) for set_id, row in rows if row]
 
     def series_sets_in_use(self) -> Sequence[int]:
         """See `OutboxView`."""

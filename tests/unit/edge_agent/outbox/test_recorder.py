@@ -12,6 +12,7 @@ from edge_agent.outbox.encoder import ATOM_CELLS_MAX
 from edge_agent.outbox.journal import Journal
 from edge_agent.outbox.options import OutboxOptions
 from edge_agent.outbox.recorder import Recorder
+from simulator.disk import State, watching
 from tests.unit.edge_agent.outbox.parts import (
     EVERYTHING,
     Gateway,
@@ -271,3 +272,25 @@ def test_close_commits(gateway: Gateway) -> None:
     recorder = gateway.start()
     assert values(waiting(recorder.view())) == values_of(ticks(SET, 2))
     assert recorder.stats().journal_ticks == 0
+
+
+def test_the_power_cut_window_is_what_a_cut_would_cost(gateway: Gateway) -> None:
+    """One interval, and while commits fail everything since; what a killed process left is due at once."""
+    with watching() as make_disk:
+        disk = make_disk(gateway.state)
+        recorder = gateway.start(SET)
+        recorder.take(ticks(SET, 1))
+        gateway.clock.sleep(3)
+        recorder.take(ticks(SET, 1, 1))
+        disk.state = State.FAILING
+        gateway.clock.sleep(60)
+        with pytest.raises(StateUnusable, match="disk I/O error"):
+            recorder.commit()
+        assert recorder.stats().power_cut_window_s == 63.0
+        disk.mend()
+        gateway.kill()
+        recorder = gateway.start(SET)
+        assert recorder.due(gateway.clock.boottime_ns())
+        recorder.commit()
+        assert recorder.stats().power_cut_window_s == 5.0
+        gateway.kill()

@@ -287,3 +287,25 @@ def test_finish_without_a_salvaged_file_does_nothing(gateway: Gateway) -> None:
     assert gateway.database.read_bytes() == before
     salvage(gateway.database, gateway.options, "asked by a test")  # a healthy file loses nothing
     assert len(waiting(gateway.start(SET).view())) == COMMITS
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE series_sets SET definition = replace(definition, 'Cel', 'Cem')",
+        "UPDATE series_sets SET definition = substr(definition, 2)",
+        "UPDATE series_sets SET definition = CAST(x'7bee22' AS TEXT)",
+        "UPDATE meta SET value = CAST(x'ee22' AS TEXT) WHERE key = 'boot'",
+    ],
+    ids=["other-unit", "no-json", "no-utf-8", "meta"],
+)
+def test_damaged_words(gateway: Gateway, damage: str) -> None:
+    """SQLite finds nothing wrong with such a file; what it says of itself proves that it is damaged."""
+    epoch, taken = filled(gateway)
+    with sqlite3.connect(gateway.database) as connection:
+        connection.execute(damage)
+    connection.close()
+    recorder = gateway.start(SET)
+    accounted(recorder, epoch, taken)
+    assert recorder.stats().losses == {}
+    assert recorder.view().series_sets([SET.id]) == [SET]

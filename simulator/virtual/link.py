@@ -1,4 +1,4 @@
-"""A network that delays, stalls and cuts. What it carries are the bytes that gRPC would."""
+"""A network that delays, stalls, goes mute and cuts. What it carries are the bytes that gRPC would."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 from typing import Protocol
 
-from tests.sim.world import World
+from simulator.virtual.world import World
 
 
 class Listener(Protocol):
@@ -20,24 +20,31 @@ class Stream:
 
     def __init__(self, world: World, link: Link, name: str) -> None:
         self.name = name  # what the client's certificate says
-        self.on_up: Callable[[bytes], None] = lambda _: None
-        self.on_down: Callable[[bytes], None] = lambda _: None
-        self.on_lost: Callable[[], None] = lambda: None
+        self.on_up: Callable[[bytes], object] = lambda _: None
+        self.on_down: Callable[[bytes], object] = lambda _: None
+        self.on_lost: Callable[[], object] = lambda: None
         self.cloud_open = self.gateway_open = True
+        self.mute: set[str] = set()  # ways on which everything is read and nothing arrives
         self._world = world
         self._link = link
         self._last = {"up": 0.0, "down": 0.0}
 
     def up(self, data: bytes) -> None:
+        """The gateway sends."""
         self._carry("up", lambda: self.cloud_open and self.on_up(data))
 
     def down(self, data: bytes) -> None:
+        """The cloud sends."""
+        if self._link.cuts_answer():
+            self.lose()
         self._carry("down", lambda: self.gateway_open and self.on_down(data))
 
     def _carry(self, way: str, arrive: Callable[[], object]) -> None:
-        when = max(self._last[way], self._link.arrival())
+        if way in self.mute:
+            return
+        when = max(self._last[way], self._link.arrival(way))
         self._last[way] = when
-        self._world.at(when, lambda: arrive() and None)
+        self._world.at(when, arrive)
 
     def hang_up(self) -> None:
         """The gateway leaves. What it sent may still arrive: the cloud does not know yet."""
@@ -61,11 +68,16 @@ class Link:
         self.rng = rng
         self._world = world
         self._delay_s = rng.choice([0.002, 0.03, 0.3])
-        self._cut_until = self._stalled_until = 0.0
+        self._answers_late_s = 0.0
+        self._cut_until = self._stalled_until = self._late_until = 0.0
+        self._cuts_answer = False
         self._streams: list[Stream] = []
 
-    def arrival(self) -> float:
-        return max(self._world.now, self._stalled_until) + self._delay_s * self.rng.uniform(0.8, 1.5)
+    def arrival(self, way: str) -> float:
+        """When what is sent now arrives."""
+        late_s = self._answers_late_s if way == "down" and self._world.now < self._late_until else 0.0
+        delay_s = self._delay_s * self.rng.uniform(0.8, 1.5) + late_s
+        return max(self._world.now, self._stalled_until) + delay_s
 
     def open(self, name: str, listener: Listener) -> Stream | None:
         """A new stream; None when there is no way or nobody listens."""
@@ -78,13 +90,37 @@ class Link:
         return stream
 
     def cut(self, seconds: float) -> None:
+        """Every connection breaks, and none is made for a while."""
         self._cut_until = self._world.now + seconds
         for stream in self._streams:
             stream.lose()
+
+    def cut_at_answer(self) -> None:
+        """The connection breaks at the cloud's next answer, which does not arrive."""
+        self._cuts_answer = True
+
+    def cuts_answer(self) -> bool:
+        """Whether this answer is that one."""
+        cuts, self._cuts_answer = self._cuts_answer, False
+        return cuts
 
     def stall(self, seconds: float) -> None:
         """Nothing breaks and nothing arrives."""
         self._stalled_until = self._world.now + seconds
 
+    def go_mute(self, seconds: float, ways: set[str]) -> None:
+        """Everything is read and, on these ways, nothing arrives; such a connection is reset in the end."""
+        for stream in self._streams:
+            if stream.gateway_open:
+                stream.mute |= ways
+                self._world.after(seconds, stream.lose)
+
+    def delay_answers(self, seconds: float, late_s: float) -> None:
+        """What the cloud says takes longer for a while."""
+        self._late_until = self._world.now + seconds
+        self._answers_late_s = late_s
+
     def heal(self) -> None:
+        """Connections can be made."""
         self._cut_until = 0.0
+        self._cuts_answer = False

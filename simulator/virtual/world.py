@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+import random
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import count
+from unittest.mock import patch
 
 from wire.clock import NS_PER_S, SyncState
 
@@ -16,13 +20,15 @@ class World:
 
     def __init__(self) -> None:
         self.now = 0.0
-        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._events: list[tuple[float, int, Callable[[], object]]] = []
         self._order = count()
 
-    def at(self, when: float, event: Callable[[], None]) -> None:
+    def at(self, when: float, event: Callable[[], object]) -> None:
+        """Let something happen then, or at once if that is over."""
         heapq.heappush(self._events, (max(when, self.now), next(self._order), event))
 
-    def after(self, seconds: float, event: Callable[[], None]) -> None:
+    def after(self, seconds: float, event: Callable[[], object]) -> None:
+        """Let something happen later."""
         self.at(self.now + seconds, event)
 
     def run(self, until: float, *, done: Callable[[], bool] = lambda: False) -> None:
@@ -38,6 +44,29 @@ class World:
         self.now = max(self.now, until)
 
 
+class Pause:
+    """SIGSTOP for the events of one process: what comes meanwhile happens when it goes on, in its order."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._until = 0.0
+
+    def stop(self, seconds: float) -> None:
+        """From now on, for some seconds."""
+        self._until = self._world.now + seconds
+
+    def go_on(self) -> None:
+        """SIGCONT, or a new process."""
+        self._until = self._world.now
+
+    def holds(self, event: Callable[[], object]) -> bool:
+        """Whether the process stands still; then `event` happens later."""
+        if self._world.now >= self._until:
+            return False
+        self._world.at(self._until, event)
+        return True
+
+
 class MachineClock:
     """A `Clock`. `wall_error_s` is how wrong the wall clock is; it steps when somebody changes it."""
 
@@ -48,13 +77,27 @@ class MachineClock:
         self.synchronised = wall_error_s == 0.0
 
     def wall_ns(self) -> int:
+        """See `Clock`."""
         return WALL_START_NS + round((self._world.now + self.wall_error_s) * NS_PER_S)
 
     def boottime_ns(self) -> int:
+        """See `Clock`."""
         return round((self._world.now - self._booted) * NS_PER_S)
 
     def sync_state(self) -> SyncState:
+        """See `Clock`."""
         return SyncState(self.synchronised, 500)
 
     def sleep(self, seconds: float) -> None:
         """Nobody waits in this world: events do."""
+
+
+@contextmanager
+def seeded_entropy(rng: random.Random) -> Iterator[None]:
+    """The random ids of the programs come from a seed while the context lasts."""
+    with (
+        patch.object(secrets, "randbelow", rng.randrange),
+        patch.object(secrets, "token_bytes", rng.randbytes),
+        patch.object(secrets, "token_hex", lambda size: rng.randbytes(size).hex()),
+    ):
+        yield

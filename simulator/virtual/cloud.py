@@ -5,112 +5,128 @@ from __future__ import annotations
 import random
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cloud_sync.catalog.catalog import PackEntry, PackTicket
-from cloud_sync.catalog.sql_catalog import SqlCatalog
+from cloud_sync.errors import CloudError
 from cloud_sync.grpc_api.stream import merge_acks
-from cloud_sync.ingest.ingestor import Ingestor
+from cloud_sync.ingest.ingestor import Ingestor, Resolved
 from cloud_sync.ingest.queue import CommitQueue, Submission
 from cloud_sync.metrics import Metrics
 from cloud_sync.storage.local_store import LocalStore
-from tests.sim.network import Stream
-from tests.sim.world import MachineClock, World
+from simulator.disk import Disk
+from simulator.virtual.link import Stream
+from simulator.virtual.store import CloudKilled, StormyCatalog, StormyStore, Weather
+from simulator.virtual.world import MachineClock, Pause, World
 from wire.codec import decode
 from wire.messages import CloudFrames
 from wire.ranges import RangeSet
 from wire.reading import CellState
 from wire.sync.cloud import AskHello, CloudSession, Ingest, StoreAlarms, StoreSeriesSets, StoreTombstones
 from wire.sync.frames import CloudFrame
-from wire.sync.outcomes import CatalogOutcome, Stored
+from wire.sync.outcomes import Stored
 
 PACK_S = (0.005, 0.05, 0.5)  # what a PUT and a commit take
-
-
-class CloudKilled(Exception):
-    """SIGKILL, in the middle of a pack."""
-
-
-class KillableCatalog(SqlCatalog):
-    """The real catalog; its process can be killed on either side of a commit."""
-
-    kill = ""  # "before" or "after"
-
-    def commit_pack(self, ticket: PackTicket, size: int, entries: Sequence[PackEntry]) -> list[CatalogOutcome]:
-        if self.kill == "before":
-            raise CloudKilled
-        outcomes = super().commit_pack(ticket, size, entries)
-        if self.kill == "after":
-            raise CloudKilled
-        return outcomes
+SLOW_PACK_S = 8.0  # on a store's slow days: longer than most stall timers' patience
 
 
 @dataclass
 class Session:
+    """One stream and its half of the protocol."""
+
     stream: Stream
     machine: CloudSession
     frames: CloudFrames = field(default_factory=CloudFrames)
 
     def answer(self, frames: Sequence[CloudFrame]) -> None:
+        """Send."""
         for frame in merge_acks(list(frames)):
             self.stream.down(self.frames.encode(frame))
 
 
-class SimCloud:
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A stored value and where it stands."""
+
+    epoch: int
+    series: int
+    stamp_us: int
+    value: float
+
+
+class VirtualCloud:
     """One replica. `ack_early` plants the mistake of acknowledging what is not committed."""
 
-    def __init__(self, world: World, folder: Path, rng: random.Random, *, ack_early: bool = False) -> None:
-        self.catalog: KillableCatalog
+    def __init__(
+        self,
+        world: World,
+        folder: Path,
+        rng: random.Random,
+        make_disk: Callable[[Path], Disk],
+        *,
+        ack_early: bool = False,
+    ) -> None:
+        self.catalog: StormyCatalog
         self._world = world
         self._folder = folder
         self._ack_early = ack_early
         self._pack_s = rng.choice(PACK_S)
+        self._rng = random.Random(rng.random())
         self._clock = MachineClock(world)
-        self._store = LocalStore(folder / "objects")
+        self._store = StormyStore(LocalStore(folder / "objects"))
+        self._disk = make_disk(folder)
+        self._pause = Pause(world)
+        self._slow_until = 0.0
         self._lives = 0
         self._path = folder / "catalog-0" / "catalog.db"
         self._backup: Path | None = None
         self._up = False
-        self.start()
+        self._start()
 
-    def start(self) -> None:
+    def _start(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self.catalog = KillableCatalog.open(self._path, self._clock)  # type: ignore[assignment]
+        self.catalog = StormyCatalog.open(self._path, self._clock)  # type: ignore[assignment]
         self._ingestor = Ingestor(self.catalog, self._store, self._clock, Metrics())
         self._queue: CommitQueue[tuple[Session, Ingest]] = CommitQueue()
         self._sessions: list[Session] = []
         self._due: float | None = None
+        self._pause.go_on()
         self._up = True
 
+    # Faults
+
     def kill(self, kind: str, down_s: float) -> None:
-        """`kind`: now, or with the next pack "before" or "after" its commit."""
+        """SIGKILL: `kind` now, or with the next pack "before" or "after" its commit. "power": the power goes."""
         if not self._up:
             return
-        if kind == "now":
-            self._die(down_s)
+        if kind in ("now", "power"):
+            self._die(down_s, power=kind == "power")
         else:
             self.catalog.kill = kind
             self._down_s = down_s
 
-    def _die(self, down_s: float) -> None:
-        """What a SIGKILL leaves is the files as they are: the next life opens a copy of them."""
-        self._up = False
-        self._next_life(self._path.parent)
-        for session in self._sessions:
-            session.stream.lose()
-            session.stream.cloud_open = False
-        self.catalog.close()
-        self._world.after(down_s, self.start)
+    def stop(self, seconds: float) -> None:
+        """SIGSTOP for a while: connections stay, nobody answers."""
+        self._pause.stop(seconds)
 
-    def _next_life(self, source: Path) -> None:
-        self._lives += 1
-        folder = self._folder / f"catalog-{self._lives}"
-        shutil.copytree(source, folder)
-        self._path = folder / "catalog.db"
+    def store_weather(self, weather: Weather, seconds: float) -> None:
+        """The object store is down, or does what it is asked and does not say so."""
+        self._store.weather = weather
+        self._world.after(seconds, lambda: setattr(self._store, "weather", Weather.FAIR))
+
+    def store_slow(self, seconds: float) -> None:
+        """Every pack takes long."""
+        self._slow_until = self._world.now + seconds
+
+    def catalog_weather(self, weather: Weather, seconds: float) -> None:
+        """The database is down, or commits and does not say so."""
+        catalog = self.catalog
+        catalog.weather = weather
+        self._world.after(seconds, lambda: setattr(catalog, "weather", Weather.FAIR))
 
     def back_up(self) -> None:
+        """Once, until it is restored."""
         if self._up and self._backup is None:
             self._backup = self._folder / "backup"
             shutil.copytree(self._path.parent, self._backup)
@@ -120,16 +136,45 @@ class SimCloud:
         if self._up and self._backup is not None:
             backup, self._backup = self._backup, None
             self._up = False
-            for session in self._sessions:
-                session.stream.lose()
-                session.stream.cloud_open = False
+            self._break_streams()
             self.catalog.close()
             self._next_life(backup)
             shutil.rmtree(backup)
-            self.start()
+            self._start()
             self.catalog.begin_generation()
 
+    def heal(self) -> None:
+        """All that a fault broke works again, unless it is on its way there."""
+        self._store.weather = self.catalog.weather = Weather.FAIR
+        self.catalog.kill = ""
+        self._slow_until = 0.0
+
+    def _die(self, down_s: float, *, power: bool = False) -> None:
+        """What a SIGKILL leaves is the files as they are: the next life opens a copy of them."""
+        self._up = False
+        before = self._path.parent
+        self._next_life(before)
+        if power:
+            self._disk.after_power_cut(self._path.parent, before, self._rng)
+        self._break_streams()
+        self.catalog.close()
+        self._world.after(down_s, self._start)
+
+    def _break_streams(self) -> None:
+        for session in self._sessions:
+            session.stream.lose()
+            session.stream.cloud_open = False
+
+    def _next_life(self, source: Path) -> None:
+        self._lives += 1
+        folder = self._folder / f"catalog-{self._lives}"
+        shutil.copytree(source, folder)
+        self._path = folder / "catalog.db"
+
+    # Streams
+
     def accept(self, stream: Stream) -> bool:
+        """See `Listener`. A stopped process' machine still takes connections."""
         if not self._up:
             return False
         session = Session(stream, CloudSession(stream.name))
@@ -138,6 +183,14 @@ class SimCloud:
         return True
 
     def _received(self, session: Session, data: bytes) -> None:
+        if not session.stream.cloud_open or self._pause.holds(lambda: self._received(session, data)):
+            return
+        try:
+            self._carry_out(session, data)
+        except CloudError:
+            self._refuse(session)
+
+    def _carry_out(self, session: Session, data: bytes) -> None:
         match session.machine.received(session.frames.decode(data)):
             case AskHello(hello):
                 answer = self.catalog.hello(session.stream.name, hello)
@@ -158,6 +211,11 @@ class SimCloud:
                     session.answer([session.machine.resolved(effect, Stored(), ranges)])
                 self._schedule()
 
+    def _refuse(self, session: Session) -> None:
+        """What could not be made durable ends its stream, without an answer."""
+        session.stream.lose()
+        session.stream.cloud_open = False
+
     def _schedule(self) -> None:
         due = self._queue.due_s()
         if due is not None and due != self._due:
@@ -167,43 +225,57 @@ class SimCloud:
 
     def _take(self, queue: CommitQueue[tuple[Session, Ingest]]) -> None:
         """A pack is due; what it takes to write it may be the cloud's last moments."""
+        if self._pause.holds(lambda: self._take(queue)):
+            return
         if queue is self._queue and self._up and len(queue):
             self._due = None
             batch = queue.take(self._world.now)
-            self._world.after(self._pack_s, lambda: self._write(queue, batch))
+            seconds = SLOW_PACK_S if self._world.now < self._slow_until else self._pack_s
+            self._world.after(seconds, lambda: self._write(queue, batch))
             self._schedule()
 
     def _write(
         self, queue: CommitQueue[tuple[Session, Ingest]], batch: list[Submission[tuple[Session, Ingest]]]
     ) -> None:
+        if self._pause.holds(lambda: self._write(queue, batch)):
+            return
         if queue is not self._queue or not self._up:
             return
         try:
             results = self._ingestor.write([(each.gateway, each.message) for each in batch])
         except CloudKilled:
             self._die(self._down_s)
-            return
+        except CloudError:
+            for session in {id(each.done[0]): each.done[0] for each in batch}.values():
+                self._refuse(session)
+        else:
+            if not self._ack_early:
+                self._answer(batch, results)
+
+    def _answer(self, batch: Sequence[Submission[tuple[Session, Ingest]]], results: Sequence[Resolved]) -> None:
         answers: dict[int, tuple[Session, list[CloudFrame]]] = {}
         for submission, result in zip(batch, results):
             session, effect = submission.done
-            if not self._ack_early:
-                frame = session.machine.resolved(effect, result.outcome, result.atoms)
-                answers.setdefault(id(session), (session, []))[1].append(frame)
+            frame = session.machine.resolved(effect, result.outcome, result.atoms)
+            answers.setdefault(id(session), (session, []))[1].append(frame)
         for session, frames in answers.values():
             session.answer(frames)
 
-    def values(self, gateway: str) -> tuple[Counter[float], list[tuple[int, int, int, float]]]:
-        """Every value that is stored, read back from the packs, and (epoch, series, stamp in us, value) of each."""
+    # What is stored
+
+    def values(self, gateway: str) -> tuple[Counter[float], list[Point]]:
+        """Every value that is stored, read back from the packs, with its place."""
         found: Counter[float] = Counter()
-        points: list[tuple[int, int, int, float]] = []
+        points: list[Point] = []
         sets = [one.id for one in self.catalog.series_sets(gateway)]
         for row in self.catalog.messages(gateway, sets, -(1 << 62), 1 << 62):
             segment = decode(self._store.get(row.pack_key, row.offset, row.length))
             for block in segment.blocks:
                 for place, column in enumerate(block.columns):
                     good = slice(None) if block.states is None else block.states[place] == CellState.VALUE
-                    stamps = block.stamps[good] * block.stamp_unit.us
-                    found.update(column[good].tolist())
+                    stamps = (block.stamps[good] * block.stamp_unit.us).tolist()
+                    values = column[good].tolist()
+                    found.update(values)
                     series = block.set_id ^ place
-                    points += [(row.epoch, series, int(s), v) for s, v in zip(stamps, column[good].tolist())]
+                    points += [Point(row.epoch, series, stamp, value) for stamp, value in zip(stamps, values)]
         return found, points

@@ -1,0 +1,96 @@
+"""Many trials: seeds over worker processes, a folder for each trial, their results as they come."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import islice
+from pathlib import Path
+
+from simulator.lab.outcome import Plant, TrialResult
+
+RAM = Path("/dev/shm")
+
+
+class Agent(StrEnum):
+    """Whom the faults happen to."""
+
+    TIDEGATE = "tidegate"
+    THINGSBOARD = "thingsboard"
+    MOSQUITTO = "mosquitto"
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to run: seeds `seed` to `seed + trials - 1`, each alone. `keep`: leave each trial's folder there."""
+
+    trials: int
+    seed: int
+    workers: int
+    agent: Agent = Agent.TIDEGATE
+    real: bool = False
+    plant: Plant | None = None
+    keep: Path | None = None
+
+    @property
+    def method(self) -> str:
+        """How time passes."""
+        return "real processes" if self.real else "virtual time"
+
+    def replay(self, seed: int) -> str:
+        """The command that runs one seed alone."""
+        words = ["edge-sim lab", f"--seed {seed}", "--trials 1"]
+        if self.agent is not Agent.TIDEGATE:
+            words.append(f"--agent {self.agent.value}")
+        elif self.real:
+            words.append("--real")
+        if self.plant is not None:
+            words.append(f"--plant {self.plant.value}")
+        return " ".join(words)
+
+
+def run_trials(order: Order) -> Iterator[TrialResult]:
+    """Results in the order in which trials end. Raises LabFailed when the lab itself cannot work."""
+    seeds = iter(range(order.seed, order.seed + order.trials))
+    if order.workers == 1:
+        yield from (run_trial(order, seed) for seed in seeds)
+        return
+    pool = ProcessPoolExecutor(order.workers, multiprocessing.get_context("spawn"))
+    try:
+        running: set[Future[TrialResult]] = set()
+        while True:
+            running |= {pool.submit(run_trial, order, seed) for seed in islice(seeds, 2 * order.workers - len(running))}
+            if not running:
+                return
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            yield from (future.result() for future in done)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def run_trial(order: Order, seed: int) -> TrialResult:
+    """One trial, in a folder that goes again unless it is to be kept."""
+    folder = trial_folder(order, seed)
+    try:
+        from simulator.virtual.trial import run_virtual
+
+        return run_virtual(seed, folder / "trial", order.plant)
+    finally:
+        if order.keep is None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def trial_folder(order: Order, seed: int) -> Path:
+    """In RAM for virtual time, where every commit is fsynced and nothing needs to last."""
+    if order.keep is not None:
+        folder = order.keep / f"seed-{seed}"
+        folder.mkdir(parents=True)
+        return folder
+    in_ram = not order.real and order.agent is Agent.TIDEGATE and os.access(RAM, os.W_OK)
+    return Path(tempfile.mkdtemp(prefix="tidegate-lab-", dir=RAM if in_ram else None))
