@@ -29,6 +29,7 @@ from cloud_sync.ingest.ingestor import Ingestor
 from cloud_sync.metrics import Metrics
 from cloud_sync.notify import notify
 from cloud_sync.query.engine import QueryEngine
+from cloud_sync.rollout.resigning import keep_current
 from cloud_sync.storage.local_store import LocalStore
 from cloud_sync.storage.object_store import ObjectStore
 from cloud_sync.storage.sweep import sweep_orphans
@@ -106,6 +107,7 @@ async def _serve(options: Options, clock: Clock, catalog: SqlCatalog, store: Obj
             http = Address(options.http.host, listener.getsockname()[1])
             async with asyncio.TaskGroup() as tasks, _http(app, listener):
                 committing = tasks.create_task(group.run(), name="group commit")
+                signing = tasks.create_task(keep_current(options.data.ota_keys, store, clock), name="signing")
                 sweeping = tasks.create_task(_sweep(catalog, store, metrics), name="orphan sweep")
                 try:
                     _tell_ready(options.data, grpc, http, catalog.generation())
@@ -115,6 +117,7 @@ async def _serve(options: Options, clock: Clock, catalog: SqlCatalog, store: Obj
                 finally:
                     await server.stop()
                     sweeping.cancel()
+                    signing.cancel()
                     committing.cancel()
 
 

@@ -53,6 +53,11 @@ class DataFolder:
         return self.root / "objects"
 
     @property
+    def ota_keys(self) -> Path:
+        """The two keys with which the service keeps the repository of releases current."""
+        return self.root / "ota"
+
+    @property
     def addresses(self) -> Path:
         """Where a running service tells what it listens on."""
         return self.root / "run" / "addresses.json"

@@ -8,6 +8,8 @@ CloudError
 ├── CatalogDown          retry: the database does not answer or refuses
 ├── PackExpired          drop the pack: its commit came after the deadline; senders send again
 ├── TooManyEpochs        refuse the gateway: its Hellos would fill the catalog
+├── KeyUnusable          stop and tell: a signing key is missing, sealed otherwise, or not of this repository
+├── RepositoryUnusable   stop and tell: the repository of releases is not there, or does not take this change
 └── QueryInvalid         tell the caller: a parameter is out of its bounds
 """
 
@@ -46,3 +48,11 @@ class TooManyEpochs(CloudError):
 
 class QueryInvalid(CloudError):
     """A query parameter is malformed or out of bounds."""
+
+
+class KeyUnusable(CloudError):
+    """A signing key cannot be read, or the repository does not know it."""
+
+
+class RepositoryUnusable(CloudError):
+    """The repository of releases is missing, damaged, or refuses what was asked."""

@@ -40,7 +40,7 @@ HEAVY = {
     "psycopg": (),  # SQLAlchemy loads it
     "pcodec": ("wire/",),
     "google": ("wire/v1/", "wire/messages.py"),
-    "cryptography": ("cloud_sync/auth/",),
+    "cryptography": ("cloud_sync/auth/", "cloud_sync/rollout/"),
     "fastapi": ("cloud_sync/app.py", "cloud_sync/http_api/", "cloud_sync/console/"),
     "uvicorn": ("cloud_sync/app.py", "cloud_sync/http_api/"),
     "prometheus_client": ("cloud_sync/metrics.py", "cloud_sync/http_api/"),
@@ -51,7 +51,12 @@ HEAVY = {
     "securesystemslib": ("edge_agent/ota/", "cloud_sync/rollout/"),
 }
 GENERATED = ("wire/v1/",)
-COMMANDS = {"edge-agent": "edge_agent.cli", "cloud-sync": "cloud_sync.cli", "edge-sim": "simulator.cli"}
+COMMANDS = {
+    "edge-agent": "edge_agent.cli",
+    "cloud-sync": "cloud_sync.cli",
+    "edge-ota": "cloud_sync.ota_cli",
+    "edge-sim": "simulator.cli",
+}
 
 
 def sources(*packages: str) -> Iterator[Path]:

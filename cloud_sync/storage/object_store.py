@@ -19,7 +19,9 @@ class ObjectStore(Protocol):
     def put(self, key: str, data: bytes) -> None:
         """Store an object. On return it is durable: a power cut after it loses nothing.
 
-        Writing the same bytes to the same key again is harmless; other bytes under a used key are a mistake of ours.
+        Writing the same bytes to the same key again is harmless; other bytes under a used key are a mistake of ours,
+        but for the one key that others find by its name (the timestamp of releases): readers get the old or the new
+        bytes, whole.
         Raises ValueError for a key outside `check_key`.
         """
         ...

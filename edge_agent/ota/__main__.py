@@ -13,7 +13,8 @@ import click
 from edge_agent import exits
 from edge_agent.errors import AgentError
 from edge_agent.ota.client import TufClient
-from edge_agent.ota.fetch import HttpFetcher
+from edge_agent.ota.fetch import Fetcher, HttpFetcher
+from edge_agent.ota.folder import METADATA, TARGETS, FolderFetcher
 from wire.clock import SystemClock
 
 
@@ -23,6 +24,11 @@ from wire.clock import SystemClock
 )
 @click.option("--metadata-url", default="", help="Where the repository's metadata lies.")
 @click.option("--target-base-url", default="", help="Where its targets lie.")
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="A copy of the repository, for URLs.",
+)
 @click.option("--target-name", default="", help="Target to download.")
 @click.option("--target-dir", type=click.Path(path_type=Path, file_okay=False), help="Folder to download to.")
 @click.pass_context
@@ -31,12 +37,16 @@ def main(
     metadata_dir: Path,
     metadata_url: str,
     target_base_url: str,
+    folder: Path | None,
     target_name: str,
     target_dir: Path | None,
 ) -> None:
     """A client of a repository of The Update Framework. Exit 1 when anything is not to be trusted or not there."""
     clock = SystemClock()
-    client = TufClient(metadata_dir, metadata_url, target_base_url, HttpFetcher(clock), clock)
+    fetcher: Fetcher = HttpFetcher(clock)
+    if folder is not None:
+        fetcher, metadata_url, target_base_url = FolderFetcher(folder), METADATA, TARGETS
+    client = TufClient(metadata_dir, metadata_url, target_base_url, fetcher, clock)
     context.obj = (client, target_name, target_dir)
 
 

@@ -53,6 +53,13 @@ def test_it_is_there_for_the_next_process(reopen: Open) -> None:
     assert reopen().get("a/b") == b"kept"
 
 
+def test_a_key_can_be_given_other_bytes(store: ObjectStore) -> None:
+    store.put("ota/metadata/timestamp.json", b"old and longer")
+    store.put("ota/metadata/timestamp.json", b"new")
+    assert store.get("ota/metadata/timestamp.json") == b"new"
+    assert list(store.list("ota/")) == ["ota/metadata/timestamp.json"]
+
+
 def test_parts_are_exact(store: ObjectStore) -> None:
     store.put("k", b"0123456789")
     assert store.get("k", 3, 4) == b"3456"

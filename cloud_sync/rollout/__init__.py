@@ -1,0 +1,1 @@
+"""Releases of models: signed offline, kept current by the service, which can sign no release."""

@@ -1,0 +1,179 @@
+"""`edge-ota`: every command of the operating page, in its order, and what users see when they go wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import shlex
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from cloud_sync.cli import main as cloud_sync
+from cloud_sync.ota_cli import main as edge_ota
+from cloud_sync.rollout.keys import load_key
+from cloud_sync.rollout.repository import Repository
+from cloud_sync.rollout.resigning import keep_current
+from cloud_sync.storage.local_store import LocalStore
+from edge_agent.ota.__main__ import main as edge_agent_ota
+from wire.clock import SystemClock
+
+ROOT = Path(__file__).resolve().parents[3]
+PAGE = ROOT / "docs/operating/ota.md"
+PASSPHRASE = "correct horse"
+PROGRAMS: dict[str, click.Command] = {"edge-ota": edge_ota, "python": edge_agent_ota}
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with the service's data and the shipped model, as the page assumes."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EDGE_OTA_PASSPHRASE", PASSPHRASE)
+    assert CliRunner().invoke(cloud_sync, ["init", "--data", "data"]).exit_code == 0
+    shutil.copytree(ROOT / "models/value-novelty", tmp_path / "models/value-novelty")
+    return tmp_path
+
+
+def run(line: str, code: int = 0) -> Result:
+    program, *arguments = shlex.split(line.replace("-m edge_agent.ota ", ""))
+    result = CliRunner().invoke(PROGRAMS[program], arguments)
+    assert result.exit_code == code, (line, result.output, result.exception)
+    return result
+
+
+def commands() -> list[str]:
+    """The lines of the page's code blocks that are for our programs."""
+    blocks = re.findall(r"```\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    return [
+        line for block in blocks for line in block.splitlines() if line.split(" ")[0] in PROGRAMS and "DIR" not in line
+    ]
+
+
+def test_the_page_from_top_to_bottom(place: Path) -> None:
+    lines = commands()
+    assert len(lines) >= 10
+    for line in lines:
+        run(line)
+    assert run("edge-ota model verify --root keys/root.json --data data").output == "good\n"
+    assert (place / "stick/metadata/timestamp.json").exists()
+
+
+def test_the_service_holds_no_key_that_can_install(place: Path) -> None:
+    """No file of the service's folder is, or opens to, a key that root, targets or a family names."""
+    run("edge-ota key init --keys keys --data data --family value-novelty")
+    run("edge-ota model push models/value-novelty/1 --keys keys --data data")
+    repository = Repository(LocalStore(place / "data/objects"))
+    root, targets = repository.root().signed, repository.targets().signed
+    assert targets.delegations is not None
+    assert targets.delegations.roles is not None
+    powerful = {*root.roles["root"].keyids, *root.roles["targets"].keyids}
+    powerful |= {keyid for role in targets.delegations.roles.values() for keyid in role.keyids}
+    assert len(powerful) == 9
+    held = {
+        load_key(path, None).public_key.keyid for path in (place / "data").rglob("*.key") if path.parent.name == "ota"
+    }
+    assert held == {*root.roles["snapshot"].keyids, *root.roles["timestamp"].keyids}
+    assert held & powerful == set()
+    secrets = [load_key(path, PASSPHRASE).private_bytes for path in (place / "keys").glob("*.key")]
+    everything = [path.read_bytes() for path in (place / "data").rglob("*") if path.is_file()]
+    assert len(secrets) == 9
+    for secret in secrets:
+        assert not any(secret in data or secret.hex().encode() in data for data in everything)
+    assert {path.stat().st_mode & 0o777 for path in (place / "data/ota").iterdir()} == {0o600}
+
+
+def test_what_is_told_as_json(place: Path) -> None:
+    run("edge-ota key init --keys keys --data data --family value-novelty")
+    pushed = json.loads(run("edge-ota model push models/value-novelty/1 --keys keys --data data --json").stdout)
+    shown = json.loads(run("edge-ota model show value-novelty/1 --data data --json").stdout)
+    assert pushed == shown
+    assert set(shown["files"]) == {"model.onnx", "model.json", "golden.npz"}
+    listed = json.loads(run("edge-ota model list --data data --json").stdout)
+    assert [(row["family"], row["releases"]) for row in listed["families"]] == [("value-novelty", [1])]
+    told = json.loads(run("edge-ota model verify --root keys/root.json --data data --json").stdout)
+    assert told == {"schema_version": 1, "problems": []}
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "told"),
+    [
+        ("edge-ota model list --data nowhere", 78, "Try: cloud-sync init --data nowhere"),
+        ("edge-ota model list --data data", 1, "Try: edge-ota key init"),
+        ("edge-ota export --usb stick --data data", 1, "Try: edge-ota key init"),
+        ("edge-ota model push models/value-novelty/1 --keys keys --data data", 1, "Try: edge-ota key init"),
+        ("edge-ota key rotate root --keys keys --new keys2 --data data", 1, "Try: edge-ota key init"),
+        ("edge-ota key init --keys keys --data data --family ../x", 1, "family '../x'"),
+        ("edge-ota key init --keys keys --data data --threshold 4", 1, "a threshold of 4 with 3 keys"),
+    ],
+)
+def test_before_there_is_a_repository(place: Path, line: str, code: int, told: str) -> None:
+    result = run(line, code)
+    assert told in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_mistakes_are_told_with_what_helps(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("edge-ota key init --keys keys --data data --family value-novelty")
+    push = "edge-ota model push models/value-novelty/1 --keys"
+    for line, code, told in (
+        ("edge-ota key init --keys keys --data data", 78, "edge-ota key rotate"),
+        ("edge-ota key init --keys keys --data data --family value-novelty", 1, "is there already"),
+        (f"{push} other --data data", 1, "a key of value-novelty is needed"),
+        ("edge-ota model show value-novelty --data data", 78, "is not FAMILY/COUNTER"),
+        ("edge-ota model show value-novelty/1 --data data", 1, "there is no release value-novelty/1"),
+        ("edge-ota key rotate nobody --keys keys --new more --data data", 1, "no family 'nobody'"),
+        ("edge-ota key rotate root --keys keys --data data", 78, "--new is missing"),
+        ("edge-ota model verify --root keys/root-1.key --data data", 78, "is no root"),
+    ):
+        assert told in run(line, code).stderr
+    (place / "models/value-novelty/1/model.onnx").write_bytes(b"other")
+    assert "model.json says" in run(f"{push} keys --data data", 1).stderr
+    monkeypatch.setenv("EDGE_OTA_PASSPHRASE", "wrong passphrase")
+    assert "the passphrase does not open it" in run("edge-ota key rotate timestamp --keys keys --data data", 1).stderr
+    monkeypatch.delenv("EDGE_OTA_PASSPHRASE")
+    assert "is sealed" in run("edge-ota key rotate timestamp --keys keys --data data", 1).stderr
+
+
+def test_without_the_service_s_keys_the_service_takes_it_in(place: Path) -> None:
+    run("edge-ota key init --keys keys --data data --family value-novelty")
+    (place / "data/ota").rename(place / "elsewhere")
+    told = run("edge-ota model push models/value-novelty/1 --keys keys --data data")
+    assert "within a minute" in told.stderr
+    repository = Repository(LocalStore(place / "data/objects"))
+    assert repository.snapshot().signed.meta["value-novelty.json"].version == 1
+    (place / "elsewhere").rename(place / "data/ota")
+    run("edge-ota key init --keys keys --data data --family other --of 1 --threshold 1")
+    assert repository.snapshot().signed.meta["value-novelty.json"].version == 2
+
+
+async def test_the_service_takes_in_what_was_pushed_elsewhere(place: Path) -> None:
+    run("edge-ota key init --keys keys --data data --family value-novelty")
+    (place / "data/ota").rename(place / "elsewhere")
+    run("edge-ota model push models/value-novelty/1 --keys keys --data data")
+    (place / "elsewhere").rename(place / "data/ota")
+    store = LocalStore(place / "data/objects")
+    task = asyncio.create_task(keep_current(place / "data/ota", store, SystemClock()))
+    async with asyncio.timeout(60):
+        while Repository(store).timestamp().signed.snapshot_meta.version < 2:
+            await asyncio.sleep(0.02)
+    task.cancel()
+    assert Repository(store).snapshot().signed.meta["value-novelty.json"].version == 2
+
+
+async def test_a_service_without_a_repository_waits(place: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = LocalStore(place / "data/objects")
+    for folder, told in (("data/ota", ""), ("broken", "is no key file")):
+        (place / "broken").mkdir(exist_ok=True)
+        (place / "broken/timestamp.key").write_text("{}")
+        (place / "broken/snapshot.key").write_text("{}")
+        task = asyncio.create_task(keep_current(place / folder, store, SystemClock()))
+        async with asyncio.timeout(60):
+            while told not in caplog.text:
+                await asyncio.sleep(0.02)
+        task.cancel()
+    assert caplog.text.count("WARNING") == 1
