@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cloud_sync.rollout.keyring import Keyring
     from cloud_sync.rollout.repository import Repository
 
-PASSPHRASE = "EDGE_OTA_PASSPHRASE"
+VARIABLE = "EDGE_OTA_PASSPHRASE"
 ONLINE = ("snapshot", "timestamp")
 folder = click.Path(file_okay=False, path_type=Path)
 keys_option = click.option("--keys", required=True, type=folder, help="Folder of the offline keys.")
@@ -298,7 +298,7 @@ def _sign_online(repository: Repository, online: Path) -> None:
 def _keyring(keys: Path, *, confirm: bool) -> Keyring:
     from cloud_sync.rollout.keyring import Keyring
 
-    passphrase = os.environ.get(PASSPHRASE)
+    passphrase = os.environ.get(VARIABLE)
     if passphrase is None and sys.stdin.isatty():
         passphrase = click.prompt("passphrase of the keys", hide_input=True, confirmation_prompt=confirm, err=True)
     return Keyring(keys, passphrase)
