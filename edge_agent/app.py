@@ -25,6 +25,9 @@ from edge_agent.outbox.recorder import Recorder
 from edge_agent.sources.sources import Sources, make_lines
 from edge_agent.status import StatusView
 from edge_agent.sync.credentials import Credentials
+from edge_agent.sync.data_plan import Plan
+from edge_agent.sync.operations import SyncOperations
+from edge_agent.sync.policy import PolicyOptions, SyncPolicy
 from edge_agent.version import VERSION
 from edge_agent.writer import Writer
 from wire.clock import NS_PER_S, Clock, boot_id, machine_id
@@ -79,6 +82,8 @@ class Agent:
             detection=self._detection,
         )
         operations = {"status": lambda _: self._view.status(), "read": self._read}
+        rate_max = 0.0 if config.cloud is None else config.cloud.rate_max
+        operations |= SyncOperations(self._sync, self._recorder.stats, clock, rate_max).by_name()
         self._control = ControlServer(config.runtime_dir, operations)
         self._loop: asyncio.AbstractEventLoop | None = None
         try:
@@ -167,6 +172,8 @@ class Agent:
         """Let go of everything; after a failure as a killed process would, so that the next start looks closely."""
         self._stop_collecting()
         self._writer.stop(STOP_S_MAX)
+        if self._sync is not None:
+            self._sync.policy.close()
         if self._writer.failure is None and not self._writer.is_running:
             self._recorder.close()
         else:
@@ -236,6 +243,12 @@ def make_detection(
     return Detection(config, sets, recorder, content_id(boot_id().encode()), tell)
 
 
+def policy_options(cloud: CloudSection) -> PolicyOptions:
+    """Windows and plans of [cloud] as the policy wants them."""
+    plans = (Plan(plan.interface, plan.daily, plan.monthly, plan.month_begins, plan.reserve) for plan in cloud.plan)
+    return PolicyOptions(tuple(section.window for section in cloud.window), cloud.alarms_wait, tuple(plans))
+
+
 def make_sync(config: Config, recorder: Recorder, clock: Clock, machine: str) -> SyncClient | None:
     """The syncer, where there is a [cloud] table."""
     if config.cloud is None:
@@ -248,14 +261,22 @@ def make_sync(config: Config, recorder: Recorder, clock: Clock, machine: str) ->
         agent_version=VERSION,
         config_version=config.version,
     )
-    options = SyncOptions(batch_s=cloud.batch, backoff_base_s=cloud.backoff_min, backoff_max_s=cloud.backoff_max)
+    options = SyncOptions(
+        batch_s=cloud.batch,
+        backoff_base_s=cloud.backoff_min,
+        backoff_max_s=cloud.backoff_max,
+        rate_max=cloud.rate_max,
+    )
+    view = recorder.view()
+    zone = config.agent.zone
     return SyncClient(
-        recorder.view(),
+        view,
         identity,
         options,
         credentials_of(cloud),
         address=cloud.address,
         server_name=cloud.server_name,
+        policy=SyncPolicy(policy_options(cloud), clock, zone, boot_id(), view.keep, view.kept),
         clock=clock,
         rng=random.Random(),
     )

@@ -7,20 +7,8 @@ from pathlib import Path
 import click
 
 from edge_agent.commands.model import model
-
-FILE = Path("/etc/edge-agent/edge-agent.toml")
-
-file_option = click.option(
-    "-c",
-    "--config",
-    "file",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=FILE,
-    show_default=True,
-    envvar="EDGE_AGENT_CONFIG",
-    help="Configuration file; conf.d/*.toml beside it is read too.",
-)
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON; its fields are documented and stable.")
+from edge_agent.commands.options import file_option, json_option
+from edge_agent.commands.sync import sync
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -126,6 +114,7 @@ def version() -> None:
 
 
 main.add_command(model)
+main.add_command(sync)
 
 
 if __name__ == "__main__":

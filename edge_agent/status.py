@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Protocol
 
+from edge_agent.autonomy import Autonomy
 from edge_agent.config.model import Config
 from edge_agent.detection import Detection
 from edge_agent.health import ALIVE_S_MAX
@@ -15,6 +17,7 @@ from edge_agent.sources.channel import ChannelFlow
 from edge_agent.sources.line import BusLine
 from edge_agent.sources.sensor import Sensor
 from edge_agent.sources.sources import Sources
+from edge_agent.sync.policy import SyncPolicy, limits_document
 from edge_agent.version import VERSION
 from edge_agent.writer import Writer
 from wire.clock import NS_PER_S, NS_PER_US, US_PER_S, Clock
@@ -37,6 +40,11 @@ SYNC_FIELDS = (
     "reconnect_in_s",
     "last_error",
     "generation",
+    "credit_bytes",
+    "socket_bytes",
+    "interface",
+    "holds",
+    "plans",
 )
 RATE_SAMPLES = 4  # rates are over the last three looks
 
@@ -174,7 +182,7 @@ def agent_document(config: Config, version: str, pid: int, uptime_s: float) -> d
     }
 
 
-def buffer_document(stats: OutboxStats) -> dict[str, Any]:
+def buffer_document(stats: OutboxStats, autonomy_s: float | None = None) -> dict[str, Any]:
     """What waits here, and how safe it is. Cells are values and gaps."""
     return {
         "epoch": f"{stats.epoch:016x}",
@@ -192,13 +200,15 @@ def buffer_document(stats: OutboxStats) -> dict[str, Any]:
         "commits_failed": stats.commits_failed,
         "last_commit_age_s": rounded(stats.last_commit_age_s),
         "power_cut_window_s": stats.power_cut_window_s,
+        "offline_autonomy_s": None if autonomy_s is None else round(autonomy_s),
     }
 
 
-def sync_document(status: SyncStatus | None, now_s: float) -> dict[str, Any]:
+def sync_document(sync: HasSync | None, now_s: float) -> dict[str, Any]:
     """How the cloud is reached; `configured` is false without a [cloud] table, and all else null."""
-    if status is None:
+    if sync is None:
         return {"configured": False} | dict.fromkeys(SYNC_FIELDS)
+    status = sync.status
     return {
         "configured": True,
         "connected": status.connected,
@@ -210,6 +220,11 @@ def sync_document(status: SyncStatus | None, now_s: float) -> dict[str, Any]:
         "reconnect_in_s": None if status.reconnect_at is None else round(max(0.0, status.reconnect_at - now_s), 3),
         "last_error": status.last_error,
         "generation": f"{status.generation:016x}",
+        "credit_bytes": status.credit_bytes,
+        "socket_bytes": sync.socket_bytes,
+        "interface": sync.policy.interface,
+        "holds": [asdict(hold) for hold in sync.policy.holds()],
+        "plans": limits_document(sync.policy.limits()),
     }
 
 
@@ -229,11 +244,15 @@ class HasStats(Protocol):
     def stats(self) -> OutboxStats: ...
 
 
-class HasStatus(Protocol):
+class HasSync(Protocol):
     """What is asked of the syncer."""
 
     @property
     def status(self) -> SyncStatus: ...
+    @property
+    def socket_bytes(self) -> int: ...
+    @property
+    def policy(self) -> SyncPolicy: ...
 
 
 class StatusView:
@@ -246,7 +265,7 @@ class StatusView:
         writer: Writer,
         *,
         recorder: HasStats,
-        sync: HasStatus | None,
+        sync: HasSync | None,
         clock: Clock,
         brokers: Brokers | None = None,
         detection: Detection | None = None,
@@ -265,10 +284,12 @@ class StatusView:
         order = {plan.id: at for at, plan in enumerate(config.sensors)}
         self._everyone.sort(key=lambda each: order[each.name])
         self._meter = RateMeter(self._everyone, clock)
+        self._autonomy = Autonomy(config.state_dir, clock)
 
     def look(self) -> None:
         """Call now and then: rates are measured between looks."""
         self._meter.look()
+        self._autonomy.look(self._recorder.stats())
 
     def sensors(self) -> list[dict[str, Any]]:
         """Every sensor with its channels' latest."""
@@ -285,11 +306,10 @@ class StatusView:
         brokers = [broker_document(link) for link in self._links]
         sensors = self.sensors()
         stats = self._recorder.stats()
-        status = None if self._sync is None else self._sync.status
-        sync = sync_document(status, now_ns / NS_PER_S)
+        sync = sync_document(self._sync, now_ns / NS_PER_S)
         clock = self._clock.sync_state()
         models = [] if self._detection is None else self._detection.models()
-        reasons = self._own_reasons(now_ns, stats, status) + sensor_reasons(sensors, lines, brokers)
+        reasons = self._own_reasons(now_ns, stats) + sensor_reasons(sensors, lines, brokers)
         reasons += [f"model {model['id']}: {model['reason']}" for model in models if model["reason"]]
         uptime_s = (now_ns - self._started_ns) / NS_PER_S
         return {
@@ -303,7 +323,7 @@ class StatusView:
             "models": models,
             "alarms": [] if self._detection is None else self._detection.alarms(now_ns // NS_PER_US),
             "sensors": sensors,
-            "buffer": buffer_document(stats),
+            "buffer": buffer_document(stats, self._autonomy.seconds(stats)),
             "sync": sync,
             "losses": loss_document(stats),
         }
@@ -316,7 +336,7 @@ class StatusView:
         trouble = f", {lost} sensors lost" if lost else ""
         return f"{link}{len(self._config.sensors)} sensors, {stats.cells} readings buffered{trouble}"
 
-    def _own_reasons(self, now_ns: int, stats: OutboxStats, status: SyncStatus | None) -> list[str]:
+    def _own_reasons(self, now_ns: int, stats: OutboxStats) -> list[str]:
         reasons = []
         if not self._sources.is_alive(now_ns, ALIVE_S_MAX):
             reasons.append("a bus thread does not answer")
@@ -324,6 +344,9 @@ class StatusView:
             reasons.append("the writer does not answer")
         if self._writer.error:
             reasons.append(f"commits fail: {self._writer.error}")
-        if status is not None and not status.connected:
+        sync = self._sync
+        status = None if sync is None else sync.status
+        held = sync is not None and any(hold.bulk for hold in sync.policy.holds())  # not reached by the owner's wish
+        if status is not None and not status.connected and (status.last_error or not held):
             reasons.append(f"the cloud is not reached: {status.last_error or 'connecting'}")
         return reasons

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from edge_agent import exits
+from edge_agent.commands.options import json_option
 
 folder_option = click.option(
     "--models",
@@ -19,7 +20,6 @@ folder_option = click.option(
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder of models; may be given several times. Default: what is installed.",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON; its fields are documented and stable.")
 
 
 @click.group()

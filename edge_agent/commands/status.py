@@ -11,7 +11,7 @@ from typing import Any
 from edge_agent import exits
 from edge_agent.commands.read import age_text, state_text, value_text
 from edge_agent.config.load import load
-from edge_agent.config.values import show_duration, show_size
+from edge_agent.config.values import show_duration, show_size, show_span
 from edge_agent.control import RequestRefused, ask
 from edge_agent.errors import AgentError
 
@@ -46,6 +46,8 @@ def as_text(document: dict[str, Any], in_colour: bool) -> str:
     lines += [f"alarm   {paint(alarm_text(alarm), 'down', in_colour)}" for alarm in document["alarms"]]
     buffer = document["buffer"]
     lines.append(f"flash   a power cut now costs at most {show_duration(buffer['power_cut_window_s'])} of readings")
+    if buffer["offline_autonomy_s"] is not None:
+        lines.append(f"offline autonomy: {show_span(buffer['offline_autonomy_s'])} at the present rate")
     losses = ", ".join(f"{count} {reason}" for reason, count in document["losses"].items())
     lines.append(f"lost    {losses or 'nothing'}")
     clock = document["clock"]
@@ -100,8 +102,12 @@ def sync_text(sync: dict[str, Any]) -> str:
     if not sync["configured"]:
         return "no [cloud]: readings are kept here"
     acked = f"last ack {age_text(sync['last_ack_age_s'])} ago" if sync["last_ack_age_s"] is not None else "no ack yet"
+    holds = "; ".join(hold["text"] for hold in sync["holds"])
     if sync["connected"]:
-        return f"connected, {acked}, {show_size(sync['bytes_sent'])} sent"
+        sent = f"{show_size(sync['bytes_sent'])} sent, {show_size(sync['socket_bytes'])} on the wire"
+        return f"connected, {acked}, {sent}" + (f"; {holds}" if holds else "")
+    if holds and not sync["last_error"]:
+        return f"{holds}; {acked}. See: edge-agent sync explain"
     again = f", next try in {age_text(sync['reconnect_in_s'])}" if sync["reconnect_in_s"] is not None else ""
     return f"not connected, {acked}{again}: {sync['last_error'] or 'connecting'}"
 

@@ -13,6 +13,7 @@ interval = "10s"                    # of sensors that name none
 state_dir = "/var/lib/edge-agent"   # the outbox: readings until the cloud has them
 runtime_dir = "/run/edge-agent"     # the journal and the control socket; should be RAM
 # labels = { site = "oslo" }
+# timezone = "Europe/Oslo"          # default: the machine's
 # log_level = "info"                # debug, info, warning, error
 
 # Without [cloud] the agent collects and keeps. The three files come from `cloud-sync cert issue`.
@@ -22,6 +23,14 @@ runtime_dir = "/run/edge-agent"     # the journal and the control socket; should
 # cert = "/etc/edge-agent/cert.pem"
 # key = "/etc/edge-agent/key.pem"
 # batch = "60s"                     # how long readings are merged before they go; "0s": as they are committed
+# rate_max = "20 kB"                # a second; alarms do not wait for it
+# [[cloud.window]]                  # readings go only then; alarms always
+# start = "0 22 * * mon-fri"        # as in crontab(5), local time
+# lasts = "8h"
+# [[cloud.plan]]                    # what an interface may carry, TLS and TCP included
+# interface = "wwan0"
+# daily = "2 MB"
+# monthly = "50 MB"
 
 [buffer]
 max_size = "2 GB"                   # then the oldest low-priority readings go first, and that is recorded

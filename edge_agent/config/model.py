@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
+from edge_agent.config.zone import zone_of
+from edge_agent.sync.window import LASTS_S_MAX, Window, parse_window
 from hardware.driver import Channel, Driver
 from wire.reading import Priority
 
@@ -26,6 +29,9 @@ def _size(low: int, high: int) -> Meta:
 
 
 PATH = Meta(min_length=1, extra={"kind": "path"})
+INTERFACE = Meta(
+    pattern=r"^[A-Za-z0-9._@*?-]{1,32}$", extra={"rule": "an interface such as wwan0, or a pattern such as wwan*"}
+)
 NAME = Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$", extra={"rule": "1 to 63 letters, digits, '.', '_' or '-'"})
 PORT = Meta(pattern=r"^/.+$", extra={"rule": "a path such as /dev/ttyUSB0 or /dev/serial/by-id/..."})
 DEVICE = Meta(pattern=r"^(/dev/i2c-\d+|unix:.+)$", extra={"rule": "/dev/i2c-N or unix:PATH"})
@@ -46,6 +52,44 @@ class AgentSection(Section, frozen=True):
     runtime_dir: Annotated[str, PATH] = "/run/edge-agent"
     labels: dict[str, str] = {}
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    timezone: str = ""  # of sync windows and data plans; empty: the machine's
+
+    def __post_init__(self) -> None:
+        self.zone  # noqa: B018 - a name that is none is found here
+
+    @property
+    def zone(self) -> tzinfo:
+        """The zone of this gateway's local time. Raises ValueError."""
+        return zone_of(self.timezone)
+
+
+class WindowSection(Section, frozen=True):
+    """[[cloud.window]]: readings go only while one is open."""
+
+    start: str  # the five fields of crontab(5), local time
+    lasts: Annotated[float, duration(60, LASTS_S_MAX)]
+
+    def __post_init__(self) -> None:
+        self.window  # noqa: B018 - a start that is none is found here
+
+    @property
+    def window(self) -> Window:
+        """What `start` and `lasts` mean. Raises ValueError."""
+        return parse_window(self.start, self.lasts)
+
+
+class PlanSection(Section, frozen=True):
+    """[[cloud.plan]]: what an interface may carry. 0: no limit."""
+
+    interface: Annotated[str, INTERFACE] = "*"
+    daily: Annotated[int, _size(0, 1 << 50)] = 0
+    monthly: Annotated[int, _size(0, 1 << 50)] = 0
+    month_begins: Annotated[int, Meta(ge=1, le=31)] = 1
+    reserve: Annotated[float, Meta(ge=0, le=0.9)] = 0.1  # share of each limit that only alarms may use
+
+    def __post_init__(self) -> None:
+        if not self.daily and not self.monthly:
+            raise ValueError('a plan needs "daily", "monthly" or both, as in daily = "5 MB"')
 
 
 class CloudSection(Section, frozen=True):
@@ -60,6 +104,10 @@ class CloudSection(Section, frozen=True):
     backoff_min: Annotated[float, duration(0.05, 60)] = 0.5
     backoff_max: Annotated[float, duration(0.1, 3600)] = 60.0
     drain: Annotated[float, duration(0, 60)] = 5.0  # how long a clean stop may wait for the last acks
+    rate_max: Annotated[int, _size(0, 1 << 40)] = 0  # bytes per second of readings; 0: no cap
+    window: tuple[WindowSection, ...] = ()  # none: always open
+    alarms_wait: bool = False  # alarms keep to the windows too
+    plan: tuple[PlanSection, ...] = ()
 
     @property
     def address(self) -> str:

@@ -44,6 +44,19 @@ def show_duration(seconds: float) -> str:
     return f"{seconds * 1000:g}ms"
 
 
+def show_span(seconds: float) -> str:
+    """About how long, in at most two units: 533000 → "6 d 4 h", 90 → "1 min 30 s"."""
+    left = round(max(0.0, seconds))
+    parts = []
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        count, left = divmod(left, size)
+        if count:
+            parts.append(f"{count} {unit}")
+        if len(parts) == 2 or (parts and not count):
+            break
+    return " ".join(parts) or "0 s"
+
+
 def show_size(count: float) -> str:
     """Three digits and a decimal unit: 2000000000 → "2 GB"."""
     for unit in ("GB", "MB", "kB"):

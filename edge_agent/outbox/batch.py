@@ -109,6 +109,8 @@ def write(outbox: Outbox, batch: Batch, bytes_max: int) -> Written:
         for aside in batch.asked.asides:
             outbox.set_aside(aside.atom_id, aside.reason)
         outbox.forget_tombstones(batch.asked.tombstones)
+        for name, value in batch.asked.kept.items():
+            outbox.set_state(name, value)
         evicted = evict(outbox, batch.room, bytes_max, batch.lent) if batch.atoms else 0
         if batch.asked.alarms:
             forget_alarms(outbox.database.connection, batch.asked.alarms)

@@ -21,6 +21,7 @@ from edge_agent.outbox.journal import Mark
 from edge_agent.outbox.opening import Opened, open_outbox
 from edge_agent.outbox.options import OutboxOptions
 from edge_agent.outbox.outbox import anchor_of
+from edge_agent.outbox.pages import growth_of
 from edge_agent.outbox.record import Layout
 from edge_agent.outbox.renumber import begin_epoch
 from edge_agent.outbox.requests import Requests
@@ -74,7 +75,7 @@ class Recorder:
         self._checked_ns = 0
         self._full = False
         self._losing = False
-        self._commits = self._commits_failed = self._committed_cells = self._committed_bytes = 0
+        self._commits = self._commits_failed = self._committed_cells = self._committed_bytes = self._grown_bytes = 0
         self._waiting_since_ns: int | None = None  # when the oldest tick that is not committed was taken
         self.wake: Callable[[], None] | None = None  # called from `take` when a commit should not wait for its time
         self._refresh()
@@ -269,6 +270,7 @@ class Recorder:
             bytes=totals.bytes,
             oldest_age_s=age,
             disk_bytes=self._outbox.database.size,
+            used_bytes=self._used,
             disk_bytes_max=options.bytes_max,
             disk_full=self._full,
             journal_ticks=self._journal.ticks,
@@ -279,6 +281,7 @@ class Recorder:
             commits_failed=self._commits_failed,
             committed_cells=self._committed_cells,
             committed_bytes=self._committed_bytes,
+            grown_bytes=self._grown_bytes,
             last_commit_age_s=(now - self._schedule.committed_ns) / NS_PER_S if self._commits else None,
             losses=dict(self._losses),
         )
@@ -426,6 +429,7 @@ class Recorder:
             if self._desk is not None:
                 self._desk.done()
             size = sum(len(atom.data) for atom in batch.atoms)
+            self._grown_bytes += sum(growth_of(len(atom.data)) for atom in batch.atoms)
             self._schedule.committed(self._clock.boottime_ns())
         if self._full is stored:
             self._full = not stored
@@ -453,6 +457,7 @@ class Recorder:
         self._totals = self._outbox.totals()
         self._losses = self._outbox.losses()
         self._oldest = self._outbox.oldest()
+        self._used = self._outbox.database.used()
 
     def _adopt_generation(self, generation: int, gone: list[tuple[int, RangeSet]]) -> None:
         """Told again after a crash, the tombstones have the same keys."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Lock
 
 from wire.alarm import AlarmKey
@@ -28,9 +28,10 @@ class Asked:
     asides: tuple[Aside, ...]
     tombstones: tuple[Key, ...]
     alarms: tuple[AlarmKey, ...] = ()
+    kept: dict[str, bytes] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        return bool(self.acked or self.asides or self.tombstones or self.alarms)
+        return bool(self.acked or self.asides or self.tombstones or self.alarms or self.kept)
 
 
 class Requests:
@@ -42,10 +43,11 @@ class Requests:
         self._asides: dict[Aside, tuple[int, int, int]] = {}
         self._tombstones: dict[Key, None] = {}
         self._alarms: dict[AlarmKey, None] = {}
+        self._kept: dict[str, bytes] = {}
         self._lent: dict[int, RangeSet] = {}
 
     def __bool__(self) -> bool:
-        return bool(self._acked or self._asides or self._tombstones or self._alarms)
+        return bool(self._acked or self._asides or self._tombstones or self._alarms or self._kept)
 
     def ack(self, number: int, ranges: RangeSet) -> None:
         """Delete the atoms in these ranges."""
@@ -67,6 +69,16 @@ class Requests:
         """The cloud has them."""
         with self._lock:
             self._alarms.update(dict.fromkeys(keys))
+
+    def keep(self, name: str, value: bytes) -> None:
+        """Write bytes of the sync side's own under a name; of two the later one counts."""
+        with self._lock:
+            self._kept[name] = value
+
+    def kept(self, prefix: str) -> dict[str, bytes]:
+        """What is asked to be written and is not yet."""
+        with self._lock:
+            return {name: value for name, value in self._kept.items() if name.startswith(prefix)}
 
     def lend(self, number: int, ranges: RangeSet) -> None:
         """These are under way to the cloud: the budget leaves them alone."""
@@ -111,6 +123,7 @@ class Requests:
                 tuple(self._asides),
                 tuple(self._tombstones),
                 tuple(self._alarms),
+                dict(self._kept),
             )
 
     def done(self, asked: Asked, gone: dict[int, RangeSet]) -> None:
@@ -127,3 +140,6 @@ class Requests:
                 self._tombstones.pop(key, None)
             for alarm in asked.alarms:
                 self._alarms.pop(alarm, None)
+            for name, value in asked.kept.items():
+                if self._kept.get(name) == value:
+                    del self._kept[name]

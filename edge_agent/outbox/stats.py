@@ -33,6 +33,7 @@ class OutboxStats:
     bytes: int
     oldest_age_s: float | None  # by boottime; None when nothing waits. Of an earlier boot: at least this
     disk_bytes: int  # database, WAL and reserve
+    used_bytes: int  # of these, what is not free for readings
     disk_bytes_max: int
     disk_full: bool  # the last commit found no room
     journal_ticks: int  # taken, not committed
@@ -43,5 +44,6 @@ class OutboxStats:
     commits_failed: int
     committed_cells: int
     committed_bytes: int
+    grown_bytes: int  # of pages, by what was committed since the process started
     last_commit_age_s: float | None
     losses: dict[LossReason, int]  # cells, since the outbox was made

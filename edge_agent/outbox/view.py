@@ -185,6 +185,15 @@ class RecorderView:
         """See `OutboxView`."""
         return self._in_use()
 
+    def keep(self, name: str, value: bytes) -> None:
+        """Bytes of the sync side's own under a name, durable with the next commit."""
+        self._requests.keep(name, value)
+
+    def kept(self, prefix: str) -> dict[str, bytes]:
+        """What `keep` was given under names that begin so."""
+        rows = self._all("SELECT key, value FROM state WHERE substr(key, 1, ?) = ?", len(prefix), prefix)
+        return dict(rows) | self._requests.kept(prefix)
+
     def adopt_generation(self, generation: int, gone: Iterable[tuple[int, RangeSet]]) -> None:
         """See `OutboxView`. Durable on return: otherwise a crash could forget what is gone, once it was told.
 
@@ -253,10 +262,10 @@ class RecorderView:
             self._numbers.update(self._all("SELECT epoch, number FROM epochs"))
         return self._numbers.get(epoch)
 
-    def _all(self, statement: str, *values: int) -> list[Any]:
+    def _all(self, statement: str, *values: int | str) -> list[Any]:
         return list(self._cursor(statement, *values))
 
-    def _cursor(self, statement: str, *values: int) -> Iterator[Any]:
+    def _cursor(self, statement: str, *values: int | str) -> Iterator[Any]:
         try:
             yield from self._connection.execute(statement, values)
         except sqlite3.Error as error:

@@ -6,7 +6,9 @@ import asyncio
 import logging
 import os
 import random
+import socket
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any
 
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its C core writes to stderr what the log says once and better
@@ -15,19 +17,26 @@ import grpc.aio
 
 from edge_agent.errors import AgentError, CredentialsRejected, LinkDown, OutboxFull, StateBusy
 from edge_agent.sync.credentials import Credentials
+from edge_agent.sync.meter import SocketMeter
+from edge_agent.sync.policy import SyncPolicy
+from edge_agent.sync.route import interface_to
 from wire.clock import NS_PER_S, Clock
 from wire.errors import ProtocolViolation
 from wire.messages import FRAME_BYTES_MAX, SYNC_METHOD, GatewayFrames
 from wire.sync.frames import GatewayFrame
 from wire.sync.gateway import GatewaySync, Identity, SyncOptions
 from wire.sync.outbox_view import OutboxView
-from wire.sync.status import SyncStatus
+from wire.sync.status import Reason, SyncStatus
 
 log = logging.getLogger(__name__)
 
 CONNECT_S_MAX = 20.0
 REJECTED_S_MIN = 30.0  # refused credentials do not heal by themselves: no need to try often
 PROBE_S_MIN = 30.0  # between two handshakes of our own while nobody answers
+METER_S = 1.0  # between two looks at the socket's counters
+FIND_S = 0.05  # between two looks for sockets while a connection is made: shorter than a handshake on a dear link
+FOREVER_S = 3600.0
+LOOK_S_MAX = 60.0  # between two looks at the route while nothing may leave
 _OPTIONS = (
     ("grpc.http2.bdp_probe", 0),  # its pings cost the data plan
     ("grpc.max_receive_message_length", FRAME_BYTES_MAX),
@@ -53,29 +62,63 @@ class SyncClient:
         *,
         address: str,
         server_name: str,
+        policy: SyncPolicy,
         clock: Clock,
         rng: random.Random,
     ) -> None:
         """`address`: host:port. `server_name`: the name in the server's certificate; empty: the host."""
         self._view = view
-        self._machine = GatewaySync(view, options, identity, rng)
+        self._machine = GatewaySync(view, options, identity, rng, policy)
+        self.policy = policy
         self._credentials = credentials
-        self._address = address
+        self.address = address
+        host, _, port = address.rpartition(":")
+        self._host, self._port = host.strip("[]"), int(port)
         self._server_name = server_name
         self._clock = clock
         self._out: asyncio.Queue[GatewayFrame] = asyncio.Queue()
         self._changed = asyncio.Event()
         self._told: type[AgentError] | None = None  # what was logged since the last connection
+        self._held = ""  # what was logged of what may not leave
         self._probed_at = -PROBE_S_MIN
+        self._not_before = 0.0
+        self._meter = SocketMeter()
+        self._addresses: list[str] = []  # of the host, as last resolved
+        self._interface = ""
+        self.socket_bytes = 0  # of IP, both ways, since the process began
 
     @property
     def status(self) -> SyncStatus:
         """The machine's own words."""
         return self._machine.status
 
+    @property
+    def is_rejected(self) -> bool:
+        """Did the last connection fail for its certificates?"""
+        return self._told is CredentialsRejected
+
+    @property
+    def retry_in_s(self) -> float | None:
+        """Seconds to the next try; None while a stream is open or being opened."""
+        at = self._machine.reconnect_at
+        return None if at is None else max(at, self._not_before) - self._now()
+
     def committed(self, alarm: bool = False) -> None:
         """New atoms are in the outbox. On the event loop's thread."""
         self._put(self._machine.committed(self._now(), alarm=alarm))
+        if self.policy.is_open_now:
+            self.flush()
+
+    def hurry(self) -> None:
+        """`edge-agent sync now`: connect at once, windows or not, and send what waits."""
+        self.policy.open_now()
+        self._machine.hurry(self._now())
+        self._not_before = 0.0
+        self.flush()
+
+    def reconsider(self) -> None:
+        """What may leave has changed."""
+        self._put(self._machine.tick(self._now()))
 
     def flush(self) -> None:
         """Send at once what waits to be merged. On the event loop's thread."""
@@ -88,16 +131,51 @@ class SyncClient:
     async def run(self) -> None:
         """Connect, and again after every loss, until cancelled. A failing link is never an error of the agent's."""
         while True:
-            wait_s = 0.0
+            await self._may_connect()
             try:
-                await self._stream()
+                await self._metered()
             except CredentialsRejected as error:
                 self._lose(error, CredentialsRejected)
-                wait_s = REJECTED_S_MIN
+                self._not_before = self._now() + REJECTED_S_MIN
             except (LinkDown, ProtocolViolation, OutboxFull, StateBusy) as error:  # a new generation needs room as well
                 self._lose(error, LinkDown)
-            reconnect_at = self._machine.reconnect_at or 0.0
-            await asyncio.sleep(max(reconnect_at - self._now(), wait_s, 0.0))
+
+    async def _may_connect(self) -> None:
+        """Wait for the back-off, and for a reason to connect."""
+        while (wait_s := self.retry_in_s or 0.0) > 0:
+            await self._change(wait_s)
+        while True:
+            if not self._addresses:
+                await self._resolve()
+            self.policy.route(self._route())
+            now = self._now()
+            if self._machine.wants_stream(now):
+                break
+            leave = self.policy.leave(now)
+            if leave.why != self._held:
+                self._held = leave.why
+                log.info("sync: %s", leave.why)
+            await self._change(min(LOOK_S_MAX, LOOK_S_MAX if leave.until is None else max(leave.until - now, 0.1)))
+        await self._resolve()
+
+    async def _change(self, seconds: float) -> None:
+        """Until something is new, or the time is over."""
+        self._changed.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
+
+    async def _resolve(self) -> None:
+        """The addresses that gRPC is about to try; the meter knows the socket by them."""
+        try:
+            found = await asyncio.get_running_loop().getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+        except OSError:
+            return  # gRPC meets it too, and tells
+        self._addresses = [str(address[0]) for *_, address in found]
+
+    def _route(self, source: str | None = None) -> str:
+        found = (interface_to(address, source) for address in self._addresses)
+        return next((name for name in found if name), "")
 
     def _now(self) -> float:
         return self._clock.boottime_ns() / NS_PER_S
@@ -109,15 +187,45 @@ class SyncClient:
 
     def _lose(self, error: Exception, kind: type[AgentError]) -> None:
         """Tell a loss once, and once more when it turns out to be of another kind."""
+        wish = self._machine.wants_disconnect
         self._machine.disconnected(self._now(), str(error))
+        if wish is not None and wish.reason is Reason.HELD:
+            return
         if self._told not in (kind, CredentialsRejected):
             reason = self._machine.status.last_error
-            log.warning("sync: not connected to %s; readings are kept and sent later: %s", self._address, reason)
+            log.warning("sync: not connected to %s; readings are kept and sent later: %s", self.address, reason)
             self._told = kind
 
     def _recover(self) -> None:
-        log.info("sync: connected to %s%s", self._address, "" if self._told is None else " again")
+        log.info("sync: connected to %s%s", self.address, "" if self._told is None else " again")
         self._told = None
+        self._held = ""
+
+    async def _metered(self) -> None:
+        """A connection, and the count of what it costs."""
+        measuring = asyncio.create_task(self._measure(), name="meter")
+        try:
+            await self._stream()
+        finally:
+            measuring.cancel()
+            with suppress(asyncio.CancelledError):
+                await measuring
+            self._count()
+            self._meter.close()
+
+    async def _measure(self) -> None:
+        while True:
+            local = self._meter.find(self._port, self._addresses)
+            if local is not None:
+                self._interface = self._route(local)
+                self.policy.route(self._interface)
+            self._count()
+            await asyncio.sleep(METER_S if self._machine.status.connected else FIND_S)
+
+    def _count(self) -> None:
+        count = self._meter.spent()
+        self.socket_bytes += count
+        self.policy.spend(self._interface, count)
 
     async def _stream(self) -> None:
         """One connection from start to end. Raises LinkDown, CredentialsRejected, ProtocolViolation."""
@@ -126,7 +234,7 @@ class SyncClient:
         options: list[tuple[str, str | int]] = [*_OPTIONS]
         if self._server_name:
             options.append(("grpc.ssl_target_name_override", self._server_name))
-        async with grpc.aio.secure_channel(self._address, tls, options=options) as channel:
+        async with grpc.aio.secure_channel(self.address, tls, options=options) as channel:
             call = channel.stream_stream(SYNC_METHOD)()
             try:
                 await self._open(call)
@@ -160,6 +268,9 @@ class SyncClient:
             self._put(self._machine.received(frames.decode(bytes(data)), self._now()))
             if not connected and self._machine.status.connected:
                 self._recover()
+            if self.policy.is_open_now and self.is_drained():
+                self.policy.sent_all()
+                self.reconsider()
 
     async def _write(self, call: grpc.aio.StreamStreamCall[bytes, bytes], frames: GatewayFrames) -> None:
         while True:
@@ -168,12 +279,9 @@ class SyncClient:
     async def _watch(self) -> None:
         """Give the machine its ticks; leave when it wants to."""
         while self._machine.wants_disconnect is None:
-            self._changed.clear()
             wakeup = self._machine.wakeup
-            try:
-                async with asyncio.timeout(None if wakeup is None else max(wakeup - self._now(), 0.0)):
-                    await self._changed.wait()
-            except TimeoutError:
+            await self._change(FOREVER_S if wakeup is None else max(wakeup - self._now(), 0.0))
+            if wakeup is not None and self._now() >= wakeup:
                 self._put(self._machine.tick(self._now()))
         raise LinkDown(self._machine.wants_disconnect.detail)
 
@@ -184,8 +292,7 @@ class SyncClient:
             raise CredentialsRejected(f"the cloud says {error.code().name}: {detail}") from error
         if error.code() is grpc.StatusCode.UNAVAILABLE and self._now() - self._probed_at >= PROBE_S_MIN:
             self._probed_at = self._now()
-            host, _, port = self._address.rpartition(":")
-            reason = await asyncio.to_thread(self._credentials.refusal, host.strip("[]"), int(port), self._server_name)
+            reason = await asyncio.to_thread(self._credentials.refusal, self._host, self._port, self._server_name)
             if reason is not None:
                 raise CredentialsRejected(reason) from error
         raise LinkDown(f"{error.code().name}: {brief(detail)}") from error

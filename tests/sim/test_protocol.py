@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from hypothesis import settings
@@ -19,6 +20,8 @@ from tests.sim.memory_cloud import MemoryCloud
 from tests.sim.memory_outbox import ANCHOR, Disk, MemoryOutbox
 from wire.alarm import AlarmKey, Phase
 from wire.clock import Anchor
+from wire.codec import read_header
+from wire.errors import SegmentCorrupt
 from wire.messages import CloudFrames, GatewayFrames
 from wire.ranges import RangeSet
 from wire.reading import Priority
@@ -31,8 +34,18 @@ from wire.sync.cloud import (
     StoreSeriesSets,
     StoreTombstones,
 )
-from wire.sync.frames import Ack, CloudFrame, GatewayFrame, Welcome
+from wire.sync.frames import (
+    Ack,
+    CloudFrame,
+    GatewayFrame,
+    Hello,
+    MessageFrame,
+    SeriesSetsFrame,
+    TombstonesFrame,
+    Welcome,
+)
 from wire.sync.gateway import GatewaySync, Identity, SyncOptions
+from wire.sync.leave import Leave
 from wire.sync.outbox_view import StoredAtom
 
 BOXES_MAX = 3
@@ -48,6 +61,7 @@ STORM = {  # weights
     "late_ack": 2,
     "wait": 1,
     "kill": 2,
+    "turn_valve": 2,
     "evict": 2,
     "rot": 1,
     "keep_copy": 2,
@@ -67,6 +81,20 @@ class Stream:
     down: list[bytes] = field(default_factory=list)
     at_gateway: GatewayFrames = field(default_factory=GatewayFrames)
     at_cloud: CloudFrames = field(default_factory=CloudFrames)
+
+
+@dataclass
+class Valve:
+    """A governor that the test turns."""
+
+    bulk: bool = True
+    alarms: bool = True
+
+    def leave(self, now: float) -> Leave:
+        return Leave(self.bulk, self.alarms, why="shut")
+
+    def told_time(self, server_time_us: int, now: float) -> None:
+        """Nobody asks."""
 
 
 @dataclass
@@ -98,6 +126,7 @@ class Protocol(RuleBasedStateMachine):
         self.uncommitted: list[tuple[Stream, Ingest]] = []
         self.seen: dict[int, RangeSet] = {}
         self.alarms_restored: set[AlarmKey] = set()  # acknowledged, then lost with the cloud's newest state
+        self.valves: dict[int, Valve] = {}  # by machine
         self.boxes = [self.box(Disk())]
 
     def number(self) -> int:
@@ -116,7 +145,8 @@ class Protocol(RuleBasedStateMachine):
     def machine(self, outbox: MemoryOutbox, machine: int) -> GatewaySync:
         options = SyncOptions(batch_s=self.rng.choice([0.0, 30.0]))
         identity = Identity(machine.to_bytes(16, "big"), "0.1", "c1")
-        return GatewaySync(outbox, options, identity, random.Random(self.rng.random()))
+        valve = self.valves.setdefault(machine, Valve())
+        return GatewaySync(outbox, options, identity, random.Random(self.rng.random()), valve)
 
     def may_delete(self, atom: StoredAtom) -> None:
         assert self.cloud.of(atom.epoch).stored.contains(atom.first, atom.end), f"deleted {atom.first}, not durable"
@@ -126,6 +156,14 @@ class Protocol(RuleBasedStateMachine):
 
     def send(self, box: Box, frames: list[GatewayFrame]) -> None:
         assert box.stream is not None or not frames
+        valve = self.valves[box.machine]
+        for frame in frames:
+            bulk = isinstance(frame, TombstonesFrame)
+            if isinstance(frame, MessageFrame):
+                with suppress(SegmentCorrupt):
+                    bulk = read_header(frame.segment).priority is not Priority.ALARM
+            assert valve.bulk or not bulk, "bulk left although it may not"
+            assert valve.alarms or isinstance(frame, Hello | SeriesSetsFrame), "something left although nothing may"
         if box.stream is not None:
             box.stream.up.extend(box.stream.at_gateway.encode(frame) for frame in frames)
         if box.sync.wants_disconnect is not None:
@@ -166,10 +204,18 @@ class Protocol(RuleBasedStateMachine):
     @rule(at=pick)
     def connect(self, at: int) -> None:
         box = self.chosen(at)
-        if box.stream is None:
+        if box.stream is None and box.sync.wants_stream(self.now):
             session = CloudSession("gw", SessionOptions(self.rng.choice([200, 4000])))
             box.stream = Stream(session)
             self.send(box, box.sync.connected(self.now))
+
+    @rule(at=pick, bulk=st.booleans(), alarms=st.booleans())
+    def turn_valve(self, at: int, bulk: bool, alarms: bool) -> None:
+        """A pause, a window, a data plan."""
+        box = self.chosen(at)
+        valve = self.valves[box.machine]
+        valve.bulk, valve.alarms = bulk, alarms or bulk
+        self.send(box, box.sync.tick(self.now))
 
     @rule(at=pick)
     def disconnect(self, at: int) -> None:
@@ -379,6 +425,8 @@ class Protocol(RuleBasedStateMachine):
                     self.carry_down(at, rng.randint(1, 5), twice=rng.random() < 0.2)
                 case "wait":
                     self.wait(at, rng.choice([1.0, 31.0]))
+                case "turn_valve":
+                    self.turn_valve(at, rng.random() < 0.7, rng.random() < 0.5)
                 case "evict":
                     self.evict(at, 1)
                 case "put_copy_back":
@@ -453,6 +501,8 @@ class Protocol(RuleBasedStateMachine):
         """In the end all is delivered."""
         if not hasattr(self, "boxes"):
             return
+        for valve in self.valves.values():
+            valve.bulk = valve.alarms = True
         for _ in range(400):
             self.now += 0.1
             if not self.one_round():

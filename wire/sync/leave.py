@@ -1,4 +1,4 @@
-"""What may leave the gateway now: a port, so that the machine obeys windows, budgets and pauses without knowing them."""
+"""What may leave the gateway now: a port, the machine obeys windows and budgets without knowing them."""
 
 from __future__ import annotations
 

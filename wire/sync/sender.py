@@ -17,6 +17,7 @@ from wire.sync.outbox_view import OutboxView
 TOMBSTONES_PER_FRAME = 64  # about 2 kB: an alarm behind them waits 1 s on a GPRS link
 TOMBSTONE_BYTES = 32  # on the wire, about; only the stall timer asks
 ALARMS_PER_FRAME = 16  # about 2 kB: the first is there after 1 s on a GPRS link
+ALARMS_IN_FLIGHT_MAX = 4 * ALARMS_PER_FRAME
 ALARM_BYTES = 128  # on the wire, about; only the stall timer asks
 MESSAGE_ID_MAX = (1 << 32) - 1
 T = TypeVar("T")
@@ -177,14 +178,19 @@ class Sender:
         return MessageFrame(number, parcel.epoch, self._next_seq[parcel.epoch], parcel.segment)
 
     def _alarm_frames(self, now: float) -> list[AlarmsFrame]:
-        """One frame of alarms at a time; those of an epoch that Hello did not name wait for the next stream."""
-        if self._alarms:
+        """A frame of those that are not on their way; those of an epoch that Hello did not name wait for the next
+        stream. A new alarm does not wait for the answer to an older one, up to ALARMS_IN_FLIGHT_MAX."""
+        if len(self._alarms) >= ALARMS_IN_FLIGHT_MAX:
             return []
-        found = _first(self._view.alarms, ALARMS_PER_FRAME, lambda entry: entry[0] in self._next_seq)
+        found = _first(
+            self._view.alarms,
+            ALARMS_PER_FRAME,
+            lambda entry: entry[0] in self._next_seq and entry[1].key not in self._alarms,
+        )
         if not found:
             return []
-        self._alarms = {alarm.key for _, alarm in found}
-        self._flow.expect(ALARM_BYTES * len(self._alarms), now)
+        self._alarms.update(alarm.key for _, alarm in found)
+        self._flow.expect(ALARM_BYTES * len(found), now)
         return [AlarmsFrame(tuple(found))]
 
     def _tombstone_frames(self, now: float) -> list[TombstonesFrame]:

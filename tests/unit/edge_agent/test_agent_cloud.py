@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -118,3 +119,34 @@ def test_another_clouds_certificate_is_one_clear_line_and_collecting_goes_on(
     assert "certificate" in document["sync"]["last_error"]
     assert agent.returncode == 0, said
     assert said.count("level=warning") == 1
+
+
+def test_sync_is_paused_explained_and_resumed_over_a_restart(make: Callable[..., Path]) -> None:
+    config = make()
+    with running(config) as agent:
+        wait_for(config, lambda found: found["sync"]["connected"])
+        paused = call("sync", "pause", "-c", str(config))
+        assert "paused: readings wait, alarms go" in paused.stdout
+        assert "edge-agent sync resume" in paused.stdout
+        document = wait_for(config, lambda found: not found["sync"]["connected"])
+        assert document["health"] == "healthy", "it is what the owner wants"
+        assert [hold["code"] for hold in document["sync"]["holds"]] == ["paused"]
+        assert document["sync"]["socket_bytes"] > 3000
+        assert call("sync", "now", "-c", str(config)).returncode == 1
+        end(agent)
+    with running(config) as agent:
+        wait_for(config, lambda found: found["buffer"]["cells"] > 5)
+        assert "paused" in call("status", "-c", str(config)).stdout
+        explained = json.loads(call("sync", "explain", "--json", "-c", str(config)).stdout)
+        assert explained["moving"] is False
+        assert [finding["code"] for finding in explained["findings"]] == ["paused", "waiting"]
+        assert call("sync", "resume", "-c", str(config)).returncode == 0
+        assert call("sync", "now", "-c", str(config)).returncode == 0
+        wait_for(config, lambda found: found["sync"]["last_ack_age_s"] is not None)
+        end(agent)
+
+
+def test_what_is_no_duration_is_refused_by_the_command(make: Callable[..., Path]) -> None:
+    refused = call("sync", "pause", "--for", "2 moons", "-c", str(make()))
+    assert refused.returncode == 2
+    assert "is not a duration" in refused.stderr

@@ -19,7 +19,10 @@ from edge_agent.outbox.options import OutboxOptions
 from edge_agent.outbox.recorder import Recorder
 from edge_agent.outbox.view import RecorderView
 from edge_agent.sync.credentials import Credentials
+from edge_agent.sync.data_plan import Plan
 from edge_agent.sync.grpc_transport import SyncClient, brief
+from edge_agent.sync.policy import PolicyOptions, SyncPolicy
+from edge_agent.sync.window import parse_window
 from tests.unit.cloud_sync.gateway import ROOM
 from tests.unit.cloud_sync.grpc_api.test_server import Cloud, issue
 from tests.unit.cloud_sync.grpc_api.test_server import cloud as cloud  # noqa: PLC0414 - a fixture
@@ -49,14 +52,18 @@ def take(recorder: Recorder, first: int, count: int) -> None:
 
 
 @asynccontextmanager
-async def syncing(recorder: Recorder, address: str, keys: Path, server_name: str = "") -> AsyncIterator[SyncClient]:
+async def syncing(
+    recorder: Recorder, address: str, keys: Path, server_name: str = "", rules: PolicyOptions | None = None
+) -> AsyncIterator[SyncClient]:
+    view = recorder.view()
     client = SyncClient(
-        recorder.view(),
+        view,
         Identity(b"m" * 16, "test", "config"),
         SyncOptions(backoff_base_s=0.05, backoff_max_s=0.2),
         Credentials(keys / "ca.pem", keys / "cert.pem", keys / "key.pem"),
         address=address,
         server_name=server_name,
+        policy=SyncPolicy(rules or PolicyOptions(), SystemClock(), UTC, "boot", view.keep, view.kept),
         clock=SystemClock(),
         rng=random.Random(1),
     )
@@ -220,6 +227,65 @@ async def test_a_key_that_cannot_be_used(
     else:
         (keys / "key.pem").write_bytes(content)
     assert str(keys / "key.pem") in await refused(recorder, cloud.address, keys, caplog)
+
+
+async def test_the_sockets_bytes_are_counted_and_kept(cloud: Cloud, recorder: Recorder) -> None:
+    take(recorder, 0, 2000)
+    async with syncing(recorder, cloud.address, cloud.keys, rules=PolicyOptions(plans=(Plan("*", 10**9),))) as client:
+        await until(client.is_drained)
+        sent = client.status.bytes_sent
+        await until(lambda: client.socket_bytes > sent)
+        assert client.policy.interface == "lo"
+    assert sent + 3000 < client.socket_bytes < sent + 20_000, "the handshake with its certificates is counted too"
+    assert client.policy.limits()[0][1].used == client.socket_bytes
+    client.policy.close()
+    recorder.close()
+
+
+async def test_a_pause_ends_the_stream_and_resume_brings_it_back(cloud: Cloud, recorder: Recorder) -> None:
+    async with syncing(recorder, cloud.address, cloud.keys) as client:
+        await until(lambda: client.status.connected)
+        client.policy.pause(None, alarms=False)
+        client.reconsider()
+        await until(lambda: not client.status.connected)
+        take(recorder, 0, 3)
+        client.committed()
+        await asyncio.sleep(0.3)
+        assert not client.status.connected
+        assert client.status.last_error == ""
+        client.policy.resume()
+        client.reconsider()
+        await until(client.is_drained)
+    recorder.close()
+
+
+async def test_now_goes_through_a_shut_window_and_shuts_it_again(cloud: Cloud, recorder: Recorder) -> None:
+    month = (datetime.now(UTC).month + 5) % 12 + 1  # half a year away
+    rules = PolicyOptions((parse_window(f"0 0 1 {month} *", 60),))
+    take(recorder, 0, 3)
+    async with syncing(recorder, cloud.address, cloud.keys, rules=rules) as client:
+        # a machine whose clock is not set connects once, to ask the cloud for the time
+        await until(lambda: [hold.code for hold in client.policy.holds()] == ["window"])
+        await until(lambda: not client.status.connected)
+        assert not client.is_drained()
+        client.hurry()
+        await until(client.is_drained)
+        await until(lambda: not client.status.connected)
+    recorder.close()
+
+
+async def test_now_does_not_wait_for_the_back_off(cloud: Cloud, recorder: Recorder) -> None:
+    take(recorder, 0, 3)
+    async with syncing(recorder, cloud.address, cloud.keys) as client:
+        await until(client.is_drained)
+        client._machine._backoff._base_s = client._machine._backoff._max_s = 1e6
+        await cloud.server.stop()
+        await until(lambda: (client.retry_in_s or 0.0) > 100.0)
+        cloud.server._stopping = False
+        await cloud.server.start("127.0.0.1", int(cloud.address.rpartition(":")[2]))
+        client.hurry()
+        await until(lambda: client.status.connected)
+    recorder.close()
 
 
 def test_the_operating_systems_reason_is_picked_out() -> None:
