@@ -9,9 +9,19 @@ from sqlalchemy.engine import Connection
 
 from cloud_sync.catalog import epoch_rows
 from cloud_sync.catalog.catalog import AlarmRow
-from cloud_sync.catalog.database import Database
-from cloud_sync.catalog.schema import alarm, epoch
+from cloud_sync.catalog.database import Database, portions
+from cloud_sync.catalog.schema import active_alarm, alarm, epoch
 from wire.alarm import Alarm, Phase, Severity
+
+_ends = alarm.alias("ends")
+
+
+def _ended(table: sa.FromClause) -> sa.Exists:
+    """Whether the alarm of a row of `table` was cleared."""
+    return sa.exists().where(
+        _ends.c.gateway == table.c.gateway, _ends.c.alarm_id == table.c.alarm_id, _ends.c.phase == int(Phase.CLEARED)
+    )
+
 
 _changes = (
     sa.select(alarm, epoch.c.epoch, epoch.c.offset_us, epoch.c.synchronised)
@@ -23,7 +33,13 @@ _changes = (
     .order_by((alarm.c.onset_us + epoch.c.offset_us).desc(), alarm.c.alarm_id, alarm.c.stamp_us, alarm.c.phase)
     .limit(sa.bindparam("limit"))
 )
-_changes_of_gateway = _changes.where(alarm.c.gateway == sa.bindparam("gateway"))
+_lasting = _changes.join(
+    active_alarm, (active_alarm.c.gateway == alarm.c.gateway) & (active_alarm.c.alarm_id == alarm.c.alarm_id)
+).where(~_ended(active_alarm))
+_of_gateway = alarm.c.gateway == sa.bindparam("gateway")
+_counts = (
+    sa.select(active_alarm.c.gateway, sa.func.count()).where(~_ended(active_alarm)).group_by(active_alarm.c.gateway)
+)
 
 
 def record_alarms(database: Database, gateway: str, alarms: Sequence[tuple[int, Alarm]]) -> None:
@@ -32,14 +48,37 @@ def record_alarms(database: Database, gateway: str, alarms: Sequence[tuple[int, 
         rows = epoch_rows.lock_epochs(database, connection, list(dict.fromkeys((gateway, told) for told, _ in alarms)))
         values = [_values(gateway, rows[gateway, told].id, change) for told, change in alarms]
         connection.execute(database.insert(alarm).on_conflict_do_nothing(), values)
+        told = {change.id for _, change in alarms}
+        begun = [{"gateway": gateway, "alarm_id": id_} for id_ in sorted(told)]
+        connection.execute(database.insert(active_alarm).on_conflict_do_nothing(), begun)
+        for ids in portions(sorted(told)):
+            connection.execute(
+                active_alarm.delete().where(
+                    active_alarm.c.gateway == gateway, active_alarm.c.alarm_id.in_(ids), _ended(active_alarm)
+                )
+            )
 
 
-def alarms(connection: Connection, gateway: str | None, start_us: int, end_us: int, limit: int) -> list[AlarmRow]:
+def find_active(connection: Connection) -> None:
+    """Fill the table of what lasts from the changes: for a catalog that was made before there was one."""
+    lasting = sa.select(alarm.c.gateway, alarm.c.alarm_id).where(~_ended(alarm)).distinct()
+    connection.execute(active_alarm.insert().from_select(["gateway", "alarm_id"], lasting))
+
+
+def alarms(
+    connection: Connection, gateway: str | None, start_us: int, end_us: int, limit: int, active: bool
+) -> list[AlarmRow]:
     """See `Catalog.alarms`."""
-    bounds = {"start_us": start_us, "end_us": end_us, "limit": limit}
-    if gateway is None:
-        return _merged(connection.execute(_changes, bounds))
-    return _merged(connection.execute(_changes_of_gateway, {**bounds, "gateway": gateway}))
+    bounds: dict[str, object] = {"start_us": start_us, "end_us": end_us, "limit": limit}
+    statement = _lasting if active else _changes
+    if gateway is not None:
+        statement, bounds["gateway"] = statement.where(_of_gateway), gateway
+    return _merged(connection.execute(statement, bounds))
+
+
+def active_alarms(connection: Connection) -> dict[str, int]:
+    """See `Catalog.active_alarms`."""
+    return dict(map(tuple, connection.execute(_counts)))
 
 
 def _merged(changes: Iterable[sa.Row[tuple[object, ...]]]) -> list[AlarmRow]:

@@ -132,11 +132,18 @@ class Catalog(Protocol):
         """Changes of alarms, each with its epoch. Idempotent by (gateway, id, phase, stamp)."""
         ...
 
-    def alarms(self, gateway: str | None, start_us: int, end_us: int, limit: int) -> list[AlarmRow]:
+    def alarms(
+        self, gateway: str | None, start_us: int, end_us: int, limit: int, active: bool = False
+    ) -> list[AlarmRow]:
         """Alarms with their onset in the wall-clock range start..end, newest first; of one gateway or of all (None).
 
-        Reads at most `limit` changes, of which one alarm may have several.
+        Reads at most `limit` changes, of which one alarm may have several. `active`: only those that last, without
+        reading the others.
         """
+        ...
+
+    def active_alarms(self) -> dict[str, int]:
+        """How many alarms last, by gateway; those without any are left out."""
         ...
 
     def put_series_sets(self, gateway: str, sets: Sequence[SeriesSet]) -> None:

@@ -190,5 +190,15 @@ alarm = Table(
     sqlite_with_rowid=False,
 )
 
+# Which of them last. A row may outlive its alarm (two streams of one gateway at once): readers look for the end too.
+active_alarm = Table(
+    "active_alarm",
+    metadata,
+    Column("gateway", String(63), ForeignKey("gateway.id"), nullable=False),
+    Column("alarm_id", BigInteger, nullable=False),
+    PrimaryKeyConstraint("gateway", "alarm_id"),
+    sqlite_with_rowid=False,
+)
+
 Index("alarm_by_onset", alarm.c.epoch_id, alarm.c.onset_us)
 Index("message_by_pack", message.c.pack_id)

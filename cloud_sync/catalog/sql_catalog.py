@@ -19,7 +19,7 @@ from cloud_sync.catalog.database_clock import now_us
 from cloud_sync.catalog.ledger import ledger
 from cloud_sync.catalog.message_index import messages
 from cloud_sync.catalog.postgresql import open_postgresql
-from cloud_sync.catalog.schema import SCHEMA_VERSION, epoch, gateway, meta, metadata, pack
+from cloud_sync.catalog.schema import SCHEMA_VERSION, active_alarm, epoch, gateway, meta, metadata, pack
 from cloud_sync.catalog.series_rows import SeriesRows
 from cloud_sync.catalog.tombstone_rows import record_tombstones
 from cloud_sync.errors import ConfigInvalid, TooManyEpochs
@@ -163,10 +163,17 @@ class SqlCatalog:
         if alarms:
             alarm_rows.record_alarms(self._database, gateway, alarms)
 
-    def alarms(self, gateway: str | None, start_us: int, end_us: int, limit: int) -> list[AlarmRow]:
+    def alarms(
+        self, gateway: str | None, start_us: int, end_us: int, limit: int, active: bool = False
+    ) -> list[AlarmRow]:
         """See `Catalog`."""
         with self._database.read() as connection:
-            return alarm_rows.alarms(connection, gateway, start_us, end_us, limit)
+            return alarm_rows.alarms(connection, gateway, start_us, end_us, limit, active)
+
+    def active_alarms(self) -> dict[str, int]:
+        """See `Catalog`."""
+        with self._database.read() as connection:
+            return alarm_rows.active_alarms(connection)
 
     def put_series_sets(self, gateway: str, sets: Sequence[SeriesSet]) -> None:
         """See `Catalog`."""
@@ -301,6 +308,10 @@ def _prepare(database: Database, connection: Connection, create: bool) -> int:
             f"the catalog has schema version {version}, this cloud-sync knows {SCHEMA_VERSION}. "
             f"Try: the cloud-sync version that wrote it, or a newer one"
         )
+    if found and active_alarm.name not in found:  # it holds nothing that the changes do not say
+        database.require_creatable(connection)
+        active_alarm.create(connection)
+        alarm_rows.find_active(connection)
     return int(connection.execute(sa.select(meta.c.generation)).scalar_one())
 
 

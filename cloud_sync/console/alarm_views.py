@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 
 from cloud_sync.catalog.catalog import AlarmRow, Catalog
@@ -11,8 +10,6 @@ from cloud_sync.query.alarms import AlarmQuestion, alarm_page
 from cloud_sync.query.parameters import TIME_US_MAX, TIME_US_MIN
 
 SHOWN_MAX = 20  # on one gateway's page; the API has the rest
-COUNTED_MAX = 1_000  # over the fleet
-READS = 3  # bounds the work of a page that is rendered every two seconds: about 10,000 changes looked through
 EARLIER_US = 86_400_000_000  # cleared alarms are listed from a day before what the charts show
 
 
@@ -35,23 +32,16 @@ class AlarmView:
 
 def alarm_views(catalog: Catalog, gateway: str, from_ms: int, to_ms: int, now_ms: int) -> tuple[list[AlarmView], bool]:
     """Those that last, then those that began by `to_ms`, and whether there are more than these. Blocks."""
-    lasting, more = alarm_page(catalog, AlarmQuestion(gateway, active=True), SHOWN_MAX, reads=READS)
+    lasting, more = alarm_page(catalog, AlarmQuestion(gateway, active=True), SHOWN_MAX)
     start_us, end_us = max(TIME_US_MIN, from_ms * 1000 - EARLIER_US), min(TIME_US_MAX, to_ms * 1000 + EARLIER_US)
     recent, older = alarm_page(catalog, AlarmQuestion(gateway, start_us, end_us), 2 * SHOWN_MAX)
     rows = lasting + [row for row in recent if row.cleared_us is not None and row.onset_us <= to_ms * 1000]
     return [_view(row, now_ms) for row in rows[:SHOWN_MAX]], bool(more or older or len(rows) > SHOWN_MAX)
 
 
-def active_counts(catalog: Catalog) -> tuple[Counter[str], bool]:
-    """How many alarms last by gateway, and whether that is all of them. Blocks."""
-    rows, more = alarm_page(catalog, AlarmQuestion(active=True), COUNTED_MAX, reads=READS)
-    return Counter(row.gateway for row in rows), not more
-
-
-def alarms_text(count: int, all_counted: bool = True) -> str:
+def alarms_text(count: int) -> str:
     """`2 active alarms`."""
-    more = "" if all_counted else "at least "
-    return f"{more}{words.count_text(count)} active alarm{'' if count == 1 else 's'}"
+    return f"{words.count_text(count)} active alarm{'' if count == 1 else 's'}"
 
 
 def _view(row: AlarmRow, now_ms: int) -> AlarmView:

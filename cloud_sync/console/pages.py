@@ -11,7 +11,7 @@ from fastapi.responses import Response
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from cloud_sync.console import views, words
-from cloud_sync.console.alarm_views import active_counts, alarm_views, alarms_text
+from cloud_sync.console.alarm_views import alarm_views, alarms_text
 from cloud_sync.console.assets import Assets
 from cloud_sync.errors import QueryInvalid
 from cloud_sync.http_api.compress import answer, takes_gzip
@@ -80,12 +80,12 @@ class Pages:
         now_ms = self._services.now_us() // 1000
         first = (page - 1) * FLEET_PAGE_SIZE
         shown = [self._services.describe(row) for row in rows[first : first + FLEET_PAGE_SIZE]]
-        lasting, all_counted = active_counts(self._services.catalog)
+        lasting = self._services.catalog.active_alarms()
         summary = views.fleet_summary(shown)
         if lasting:
-            summary += f", {alarms_text(lasting.total(), all_counted)}"
+            summary += f", {alarms_text(sum(lasting.values()))}"
         return self._templates.get_template("fleet.html").render(
-            rows=[views.fleet_row(gateway, now_ms, lasting[gateway.id]) for gateway in shown],
+            rows=[views.fleet_row(gateway, now_ms, lasting.get(gateway.id, 0)) for gateway in shown],
             summary=summary,
             known=len(rows),
             page=page,
@@ -125,10 +125,10 @@ class Pages:
         api = views.api_path(gateway, names, window, end_ms, step=f"{window.step_ms // 1000}s")
         from_ms = shown_to_ms - window.span_ms
         alarms, more_alarms = alarm_views(services.catalog, gateway, from_ms, shown_to_ms, now_ms)
-        active = sum(alarm.active for alarm in alarms)
+        active = services.catalog.active_alarms().get(gateway, 0)
         return self._templates.get_template("gateway.html").render(
             gateway=views.fleet_row(services.describe(row), now_ms, active),
-            active_alarms=alarms_text(active, active < len(alarms) or not more_alarms) if active else "",
+            active_alarms=alarms_text(active) if active else "",
             alarms=alarms,
             more_alarms=more_alarms,
             alarms_api=f"/v1/alarms?gateway={quote(gateway, safe='')}",

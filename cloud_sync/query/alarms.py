@@ -42,7 +42,7 @@ class _Place:
 
 
 def alarm_page(
-    catalog: Catalog, question: AlarmQuestion, page_size: int, page_token: str = "", reads: int = READS_PER_PAGE
+    catalog: Catalog, question: AlarmQuestion, page_size: int, page_token: str = ""
 ) -> tuple[list[AlarmRow], str]:
     """At most `page_size` alarms, and the next page's token ("" on the last). A page may be short, even empty.
 
@@ -58,9 +58,10 @@ def alarm_page(
     if end_us <= start_us:
         raise QueryInvalid(f"end {end_us} us is not after start {start_us} us. A range is start <= time < end")
     page: list[AlarmRow] = []
-    for _ in range(reads):
+    for _ in range(READS_PER_PAGE):
         until_us = end_us if place is None else place.onset_us + 1
-        rows = sorted(catalog.alarms(question.gateway, start_us, until_us, CHANGES_PER_READ), key=_order)
+        found = catalog.alarms(question.gateway, start_us, until_us, CHANGES_PER_READ, question.active)
+        rows = sorted(found, key=_order)
         rows = rows if place is None else place.after(rows)
         if not rows:
             return page, ""

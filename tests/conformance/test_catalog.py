@@ -471,3 +471,27 @@ def test_alarms_by_gateway_and_time_newest_first(catalog: Catalog) -> None:
     assert [row.alarm.id for row in catalog.alarms(None, 2_000_000, 5_000_000, 100)] == [3]
     assert [row.alarm.id for row in catalog.alarms(None, 0, 1 << 60, 1)] == [2]
     assert catalog.alarms("gw-c", 0, 1 << 60, 100) == []
+
+
+def test_active_alarms_are_counted_and_read_without_the_others(catalog: Catalog) -> None:
+    assert catalog.active_alarms() == {}
+    for gateway, id_, onset_us in (("gw-a", 1, 1_000_000), ("gw-a", 2, 5_000_000), ("gw-b", 2, 3_000_000)):
+        catalog.record_alarms(gateway, [(ALARM_EPOCH, change(Phase.RAISED, onset_us, 0.7, id_, onset_us))])
+    assert catalog.active_alarms() == {"gw-a": 2, "gw-b": 1}
+    ended = change(Phase.CLEARED, 9_000_000, 0.1, 2, 5_000_000)
+    catalog.record_alarms("gw-a", [(ALARM_EPOCH + 1, ended)])  # in the next epoch, as after a restart
+    assert catalog.active_alarms() == {"gw-a": 1, "gw-b": 1}
+    assert [row.alarm.id for row in catalog.alarms("gw-a", 0, 1 << 60, 1, active=True)] == [1], (
+        "only what lasts is read"
+    )
+    assert [row.gateway for row in catalog.alarms(None, 0, 1 << 60, 9, active=True)] == ["gw-b", "gw-a"]
+    assert catalog.alarms("gw-a", 2_000_000, 1 << 60, 9, active=True) == []
+
+
+def test_an_alarm_that_ended_stays_ended_in_whatever_order_its_changes_come(catalog: Catalog) -> None:
+    told = [(ALARM_EPOCH, change(phase, (3 - at) * 1_000_000, 0.7)) for at, phase in enumerate(reversed(Phase))]
+    catalog.record_alarms("gw-a", told[:1])
+    assert told[0][1].phase is Phase.CLEARED
+    catalog.record_alarms("gw-a", told)
+    assert catalog.active_alarms() == {}
+    assert catalog.alarms("gw-a", 0, 1 << 60, 9, active=True) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from cloud_sync.catalog.database import open_sqlite, require_durable
 from cloud_sync.catalog.sql_catalog import SqlCatalog
 from cloud_sync.errors import CatalogDown, ConfigInvalid
 from tests.unit.cloud_sync.gateway import DialClock, hello
+from wire.alarm import Alarm, Phase, Severity
 
 
 def test_commits_are_fsynced(tmp_path: Path) -> None:
@@ -51,6 +53,22 @@ def test_another_schema_version(tmp_path: Path) -> None:
     connection.close()
     with pytest.raises(ConfigInvalid, match="version 99"):
         SqlCatalog.open(path, DialClock())
+
+
+def test_a_catalog_without_the_table_of_active_alarms_gets_it(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.sqlite"
+    catalog = SqlCatalog.open(path, DialClock())
+    raised = Alarm(7, "s/c", "high 5", Phase.RAISED, 0, 0, 1.0, 5.0, 6.0, None, None, 5.0, "Cel", Severity.WARNING)
+    over = replace(raised, id=8)
+    catalog.record_alarms("gw-a", [(1, raised), (1, over), (1, replace(over, phase=Phase.CLEARED, stamp_us=9))])
+    catalog.close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("DROP TABLE active_alarm")
+    connection.close()
+    catalog = SqlCatalog.open(path, DialClock())
+    assert catalog.active_alarms() == {"gw-a": 1}
+    assert [row.alarm for row in catalog.alarms(None, 0, 1 << 60, 9, active=True)] == [raised]
+    catalog.close()
 
 
 def test_tables_of_something_else(tmp_path: Path) -> None:
