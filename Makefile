@@ -37,6 +37,7 @@ nightly: setup ## what is long: more seeds, longer fuzzing, all benchmarks (reco
 	$(BIN)/edge-sim lab --trials 5000 --seed 1000000 --workers $(WORKERS)
 	$(BIN)/pytest -m nightly -rs
 	$(BIN)/python -m tests.fuzz.segment --seconds 600
+	$(BIN)/python -m benchmarks.lab --json benchmarks/results/lab.json
 	$(MAKE) bench
 
 bench: setup ## every benchmark, one after another, into benchmarks/results

@@ -56,7 +56,15 @@ def demo(*, headless: bool, json_file: Path | None, seed: int, wanted: str, keep
 @click.option("--trials", type=click.IntRange(1), default=20, show_default=True, help="How many, each with a seed.")
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of the first trial.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the counts to FILE.", metavar="FILE")
-@click.option("--workers", type=click.IntRange(1), help="Processes that run trials. Default: one per core.")
+@click.option("--workers", type=click.IntRange(1), help="Trials at a time. Default: one per core; real: two per core.")
+@click.option(
+    "--agent",
+    type=click.Choice(["tidegate", "thingsboard", "mosquitto"]),
+    default="tidegate",
+    show_default=True,
+    help="Whom it happens to; other agents run as real processes.",
+)
+@click.option("--real", is_flag=True, help="Real processes, sockets and cards instead of virtual time.")
 @click.option(
     "--plant",
     type=click.Choice(["ack-before-commit", "delete-on-send"]),
@@ -71,6 +79,8 @@ def lab(
     seed: int,
     json_file: Path | None,
     workers: int | None,
+    agent: str,
+    real: bool,
     plant: str | None,
     keep: Path | None,
 ) -> None:
@@ -85,12 +95,18 @@ def lab(
 
     from simulator.lab.command import run_lab
     from simulator.lab.outcome import Plant
-    from simulator.lab.trials import Order
+    from simulator.lab.trials import Agent, Order
 
+    is_real = real or agent != "tidegate"
+    if is_real and plant is not None:
+        raise click.UsageError("--plant works in virtual time, with our own agent: leave --real and --agent out")
+    cores = os.cpu_count() or 1
     order = Order(
         trials=trials,
         seed=seed,
-        workers=min(trials, workers or os.cpu_count() or 1),
+        workers=min(trials, workers or (2 * cores if is_real else cores)),
+        agent=Agent(agent),
+        real=real,
         plant=None if plant is None else Plant(plant),
         keep=keep,
     )
@@ -267,7 +283,8 @@ def mqtt(topics: tuple[str, ...], interval: float, log: Path | None) -> None:
     multiple=True,
     metavar="MODE@START-END",
     help="Break the network for some seconds, as in cut@10-20. "
-    "cut: connections are reset. stall: nothing is read any more. mute: all is read, nothing arrives.",
+    "cut: connections are reset. stall: nothing is read any more. mute: all is read, nothing arrives. "
+    "unanswered: the same, but only for what TARGET says.",
 )
 def proxy(target: str, listen: str, delay: float, plans: tuple[str, ...]) -> None:
     """Stand between a client and TARGET (HOST:PORT) as a network that breaks by plan, and count bytes both ways."""

@@ -19,6 +19,7 @@ class Mode(StrEnum):
     CUT = "cut"  # every connection is reset, new ones too
     STALL = "stall"  # nothing is read any more: the sender's buffers fill
     MUTE = "mute"  # everything is read, nothing arrives; such a connection is reset when the mode ends
+    UNANSWERED = "unanswered"  # as mute, but what clients send arrives: only the answers do not
 
 
 @dataclass(slots=True)
@@ -61,8 +62,8 @@ class Proxy:
 
     def set(self, mode: Mode) -> None:
         """Change what the network does, for open connections and new ones."""
-        if self._mode is Mode.MUTE and mode is not Mode.MUTE:
-            self._reset(lambda connection: connection.lost_data)
+        if mode is not self._mode:
+            self._reset(lambda connection: connection.loses["up"] or connection.loses["down"])
         self._mode = mode
         if mode is Mode.STALL:
             self._flowing.clear()
@@ -86,11 +87,11 @@ class Proxy:
         await asyncio.gather(*(connection.task for connection in self._connections), return_exceptions=True)
         await self._server.wait_closed()
 
-    async def forward(self, data: bytes, connection: _Connection) -> bytes:
+    async def forward(self, data: bytes, connection: _Connection, way: str) -> bytes:
         """What comes out at the other end of the wire."""
-        if self._mode is Mode.MUTE:
-            connection.lost_data = True
-        return b"" if connection.lost_data else data
+        if self._mode is Mode.MUTE or (self._mode is Mode.UNANSWERED and way == "down"):
+            connection.loses[way] = True
+        return b"" if connection.loses[way] else data
 
     async def flowing(self) -> None:
         """Wait until the network lets data through."""
@@ -121,7 +122,7 @@ class Proxy:
 class _Connection:
     def __init__(self, proxy: Proxy, task: asyncio.Task[None]) -> None:
         self.task = task
-        self.lost_data = False
+        self.loses = {"up": False, "down": False}  # what came this way once, so that nothing may follow it
         self._proxy = proxy
 
     async def run(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, target: tuple[str, int]) -> None:
@@ -141,15 +142,15 @@ class _Connection:
 
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._pump(reader, far_writer, up))
-                group.create_task(self._pump(far_reader, writer, down))
+                group.create_task(self._pump(reader, far_writer, "up", up))
+                group.create_task(self._pump(far_reader, writer, "down", down))
         except* OSError:
             pass  # either end was reset: so is the other
         finally:
             far_writer.transport.abort()
 
     async def _pump(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, count: Callable[[int], None]
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: str, count: Callable[[int], None]
     ) -> None:
         """One direction: a reader and a writer with a queue of what the delay holds between them."""
         loop = asyncio.get_running_loop()
@@ -163,7 +164,7 @@ class _Connection:
                 if not data:
                     writer.write_eof()
                     return
-                arrived = await self._proxy.forward(data, self)
+                arrived = await self._proxy.forward(data, self, way)
                 count(len(arrived))
                 writer.write(arrived)
                 await writer.drain()
@@ -189,9 +190,10 @@ class PlannedMode:
 
 def parse_plan(text: str) -> PlannedMode:
     """`cut@10-20`. Raises ValueError with the form."""
-    match = re.fullmatch(r"(cut|stall|mute)@(\d+\.?\d*)-(\d+\.?\d*)", text)
+    match = re.fullmatch(r"(cut|stall|mute|unanswered)@(\d+\.?\d*)-(\d+\.?\d*)", text)
     if match is None or float(match[3]) <= float(match[2]):
-        raise ValueError(f"{text!r}: write MODE@START-END in seconds, as in cut@10-20; modes: cut, stall, mute")
+        modes = ", ".join(mode for mode in Mode if mode is not Mode.PASS)
+        raise ValueError(f"{text!r}: write MODE@START-END in seconds, as in cut@10-20; modes: {modes}")
     return PlannedMode(Mode(match[1]), float(match[2]), float(match[3]))
 
 

@@ -21,11 +21,13 @@ HTTP_TIMEOUT_S = 10.0
 class LabCloud:
     """One cloud folder and the service on it. Ports are chosen by the system; HTTP's stays after a restart."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, program: str = "cloud-sync", environment: Mapping[str, str] | None = None) -> None:
         self.folder = folder
         self.http_port = 0
         self.grpc_port = 0
         self.log = folder.parent / "cloud.log"
+        self._program = program
+        self._environment = environment
         self._process: Process | None = None
 
     @property
@@ -55,13 +57,18 @@ class LabCloud:
         self.log.write_bytes(b"")
         arguments = ["serve", "--data", str(self.folder), "--grpc", "127.0.0.1:0"]
         arguments += ["--http", f"127.0.0.1:{self.http_port}", "--log-level", "warning"]
-        self._process = Process("cloud-sync", command("cloud-sync", *arguments), self.log)
+        self._process = Process("cloud-sync", command(self._program, *arguments), self.log, self._environment)
         return self._process
 
     def kill(self) -> None:
         """SIGKILL."""
         assert self._process is not None
         self._process.kill()
+
+    def signal(self, number: int) -> None:
+        """SIGSTOP, SIGCONT."""
+        assert self._process is not None
+        self._process.signal(number)
 
     def stop(self) -> None:
         """SIGTERM."""

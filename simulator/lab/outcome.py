@@ -28,7 +28,6 @@ class TrialResult:
     doubled: int
     broken: tuple[str, ...] = ()
     story: tuple[str, ...] = ()  # what happened when
-    seconds: float = 0.0
 
     @property
     def holds(self) -> bool:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from simulator.tied_child import tied
@@ -15,6 +16,8 @@ ENTRY_POINTS = {
     "edge-agent": "edge_agent.cli",
     "cloud-sync": "cloud_sync.cli",
     "edge-sim": "simulator.cli",
+    "agent-on-card": "simulator.lab.agent_on_card",
+    "cloud-in-weather": "simulator.lab.cloud_in_weather",
 }
 LOG_LINES_SHOWN = 15
 
@@ -31,7 +34,14 @@ def command(name: str, *arguments: str) -> list[str]:
 class Process:
     """One process. It gets SIGKILL when its starter ends, however that ends."""
 
-    def __init__(self, name: str, arguments: Sequence[str], log: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        arguments: Sequence[str],
+        log: Path,
+        environment: Mapping[str, str] | None = None,
+        folder: Path | None = None,
+    ) -> None:
         self.name = name
         self.log = log
         with log.open("ab") as file:
@@ -40,6 +50,8 @@ class Process:
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,
+                cwd=folder,
+                env={**os.environ, **(environment or {})},
                 start_new_session=True,  # a terminal's Ctrl-C is for the starter, which ends them in order
             )
 
@@ -52,6 +64,11 @@ class Process:
     def exit_code(self) -> int | None:
         """None while it runs."""
         return self._process.poll()
+
+    def signal(self, number: int) -> None:
+        """Send a signal to it, if it still runs."""
+        if self._process.poll() is None:
+            self._process.send_signal(number)
 
     def kill(self) -> None:
         """SIGKILL, and wait for the end."""

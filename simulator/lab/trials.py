@@ -8,11 +8,13 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
 from pathlib import Path
 
+from simulator.lab.card import no_cards
 from simulator.lab.outcome import Plant, TrialResult
 
 RAM = Path("/dev/shm")
@@ -41,7 +43,12 @@ class Order:
     @property
     def method(self) -> str:
         """How time passes."""
-        return "real processes" if self.real else "virtual time"
+        return "real processes" if self.is_real else "virtual time"
+
+    @property
+    def is_real(self) -> bool:
+        """Other agents have no virtual time."""
+        return self.real or self.agent is not Agent.TIDEGATE
 
     def replay(self, seed: int) -> str:
         """The command that runs one seed alone."""
@@ -57,27 +64,67 @@ class Order:
 
 def run_trials(order: Order) -> Iterator[TrialResult]:
     """Results in the order in which trials end. Raises LabFailed when the lab itself cannot work."""
-    seeds = iter(range(order.seed, order.seed + order.trials))
-    if order.workers == 1:
-        yield from (run_trial(order, seed) for seed in seeds)
+    with bench_for(order) as bench:
+        seeds = iter(range(order.seed, order.seed + order.trials))
+        if order.workers == 1:
+            yield from (run_trial(order, bench, seed) for seed in seeds)
+            return
+        pool = ProcessPoolExecutor(order.workers, multiprocessing.get_context("spawn"))
+        try:
+            running: set[Future[TrialResult]] = set()
+            while True:
+                free = 2 * order.workers - len(running)
+                running |= {pool.submit(run_trial, order, bench, seed) for seed in islice(seeds, free)}
+                if not running:
+                    return
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                yield from (future.result() for future in done)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What all trials of an order share. `missing`: why there are no real cards to break; "" if there are."""
+
+    folder: Path
+    missing: str = ""
+
+
+@contextmanager
+def bench_for(order: Order) -> Iterator[Bench]:
+    """Made once, before the first trial."""
+    if not order.is_real:
+        yield Bench(RAM)
         return
-    pool = ProcessPoolExecutor(order.workers, multiprocessing.get_context("spawn"))
+    folder = Path(tempfile.mkdtemp(prefix="tidegate-bench-"))
     try:
-        running: set[Future[TrialResult]] = set()
-        while True:
-            running |= {pool.submit(run_trial, order, seed) for seed in islice(seeds, 2 * order.workers - len(running))}
-            if not running:
-                return
-            done, running = wait(running, return_when=FIRST_COMPLETED)
-            yield from (future.result() for future in done)
+        if order.agent is Agent.TIDEGATE:
+            from simulator.lab.real_trial import make_keys
+
+            make_keys(folder)
+        else:
+            from simulator.lab.peers.run import prepare
+
+            prepare(order.agent.value, folder)
+        yield Bench(folder, no_cards(folder))
     finally:
-        pool.shutdown(cancel_futures=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def run_trial(order: Order, seed: int) -> TrialResult:
+def run_trial(order: Order, bench: Bench, seed: int) -> TrialResult:
     """One trial, in a folder that goes again unless it is to be kept."""
     folder = trial_folder(order, seed)
     try:
+        if order.agent is not Agent.TIDEGATE:
+            from simulator.lab.peers.run import run_peer
+
+            has_card = not bench.missing
+            return run_peer(order.agent.value, seed, folder / "trial", bench.folder, has_card=has_card)
+        if order.real:
+            from simulator.lab.real_trial import run_real
+
+            return run_real(seed, folder / "trial", bench.folder, has_card=not bench.missing)
         from simulator.virtual.trial import run_virtual
 
         return run_virtual(seed, folder / "trial", order.plant)
@@ -89,8 +136,8 @@ def run_trial(order: Order, seed: int) -> TrialResult:
 def trial_folder(order: Order, seed: int) -> Path:
     """In RAM for virtual time, where every commit is fsynced and nothing needs to last."""
     if order.keep is not None:
-        folder = order.keep / f"seed-{seed}"
+        folder = order.keep.absolute() / f"seed-{seed}"
         folder.mkdir(parents=True)
         return folder
-    in_ram = not order.real and order.agent is Agent.TIDEGATE and os.access(RAM, os.W_OK)
+    in_ram = not order.is_real and os.access(RAM, os.W_OK)
     return Path(tempfile.mkdtemp(prefix="tidegate-lab-", dir=RAM if in_ram else None))

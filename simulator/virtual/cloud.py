@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,16 +15,16 @@ from cloud_sync.ingest.queue import CommitQueue, Submission
 from cloud_sync.metrics import Metrics
 from cloud_sync.storage.local_store import LocalStore
 from simulator.disk import Disk
+from simulator.lab.stored import Stored, stored_of
 from simulator.virtual.link import Stream
 from simulator.virtual.store import CloudKilled, StormyCatalog, StormyStore, Weather
 from simulator.virtual.world import MachineClock, Pause, World
 from wire.codec import decode
 from wire.messages import CloudFrames
 from wire.ranges import RangeSet
-from wire.reading import CellState
+from wire.sync import outcomes
 from wire.sync.cloud import AskHello, CloudSession, Ingest, StoreAlarms, StoreSeriesSets, StoreTombstones
 from wire.sync.frames import CloudFrame
-from wire.sync.outcomes import Stored
 
 PACK_S = (0.005, 0.05, 0.5)  # what a PUT and a commit take
 SLOW_PACK_S = 8.0  # on a store's slow days: longer than most stall timers' patience
@@ -43,16 +42,6 @@ class Session:
         """Send."""
         for frame in merge_acks(list(frames)):
             self.stream.down(self.frames.encode(frame))
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """A stored value and where it stands."""
-
-    epoch: int
-    series: int
-    stamp_us: int
-    value: float
 
 
 class VirtualCloud:
@@ -208,7 +197,7 @@ class VirtualCloud:
                 if self._ack_early:
                     atoms = decode(effect.message.segment).atoms
                     ranges = RangeSet([(atom.first, atom.end) for atom in atoms])
-                    session.answer([session.machine.resolved(effect, Stored(), ranges)])
+                    session.answer([session.machine.resolved(effect, outcomes.Stored(), ranges)])
                 self._schedule()
 
     def _refuse(self, session: Session) -> None:
@@ -263,19 +252,6 @@ class VirtualCloud:
 
     # What is stored
 
-    def values(self, gateway: str) -> tuple[Counter[float], list[Point]]:
-        """Every value that is stored, read back from the packs, with its place."""
-        found: Counter[float] = Counter()
-        points: list[Point] = []
-        sets = [one.id for one in self.catalog.series_sets(gateway)]
-        for row in self.catalog.messages(gateway, sets, -(1 << 62), 1 << 62):
-            segment = decode(self._store.get(row.pack_key, row.offset, row.length))
-            for block in segment.blocks:
-                for place, column in enumerate(block.columns):
-                    good = slice(None) if block.states is None else block.states[place] == CellState.VALUE
-                    stamps = (block.stamps[good] * block.stamp_unit.us).tolist()
-                    values = column[good].tolist()
-                    found.update(values)
-                    series = block.set_id ^ place
-                    points += [Point(row.epoch, series, stamp, value) for stamp, value in zip(stamps, values)]
-        return found, points
+    def stored(self, gateway: str) -> Stored:
+        """Read back from the packs."""
+        return stored_of(self.catalog, self._store, gateway)

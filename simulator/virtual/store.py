@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 from typing import TypeVar
@@ -9,7 +10,7 @@ from typing import TypeVar
 from cloud_sync.catalog.catalog import PackEntry, PackTicket
 from cloud_sync.catalog.sql_catalog import SqlCatalog
 from cloud_sync.errors import CatalogDown, StoreDown
-from cloud_sync.storage.local_store import LocalStore
+from cloud_sync.storage.object_store import ObjectStore
 from wire.alarm import Alarm
 from wire.reading import Tombstone
 from wire.series import SeriesSet
@@ -32,14 +33,17 @@ class CloudKilled(Exception):
 
 
 class StormyStore:
-    """An `ObjectStore`: the real one in a folder, behind the weather."""
+    """An `ObjectStore`: the real one, behind the weather."""
 
-    def __init__(self, store: LocalStore) -> None:
+    def __init__(self, store: ObjectStore) -> None:
         self.weather = Weather.FAIR
+        self.slow_s = 0.0  # a put takes so much longer, in real time
         self._store = store
 
     def put(self, key: str, data: bytes) -> None:
         """See `ObjectStore`."""
+        if self.slow_s:
+            time.sleep(self.slow_s)
         if self.weather is not Weather.DOWN:
             self._store.put(key, data)
         self._complain()

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import random
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from simulator.disk import Disk, State, watching
 from simulator.lab.outcome import Plant, TrialResult
-from simulator.virtual.check import Verdict, check
+from simulator.lab.verdict import Verdict, judge
 from simulator.virtual.cloud import VirtualCloud
 from simulator.virtual.gateway import VirtualGateway
 from simulator.virtual.link import Link
@@ -112,26 +111,13 @@ class VirtualTrial:
         try:
             self._play(verdict)
         except Exception as error:  # whatever the programs under test do wrong
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            verdict.broken.append(f"{type(error).__name__}: {error} ({Path(where.filename).name}, {where.name})")
+            verdict.add_error(error)
         finally:
             for box in self.boxes:
                 box.end()
             self.cloud.catalog.close()
         story = sorted(self._story + [death for box in self.boxes for death in box.deaths])
-        return TrialResult(
-            seed=self._seed,
-            faults=tuple(sorted(self._drawn)),
-            taken=verdict.taken,
-            stored=verdict.stored,
-            tombstoned=verdict.tombstoned,
-            excused=verdict.excused,
-            lost=verdict.lost,
-            doubled=verdict.doubled,
-            broken=tuple(verdict.broken),
-            story=tuple(story),
-            seconds=round(self.world.now, 6),
-        )
+        return verdict.result(self._seed, self._drawn, story)
 
     def _play(self, verdict: Verdict) -> None:
         self.world.run(FAULTS_S)
@@ -149,7 +135,10 @@ class VirtualTrial:
             verdict.broken.append(f"not delivered {CALM_S_MAX:.0f} s after the last fault")
         reasons = set().union(*(COSTS.get(fault, set()) for fault in self._drawn))
         for name in sorted({box.name for box in self.boxes}):
-            verdict.add(check(self.cloud, name, [box for box in self.boxes if box.name == name], reasons))
+            boxes = [box for box in self.boxes if box.name == name]
+            taken = set().union(*(box.taken for box in boxes))
+            excused = set().union(*(box.excused for box in boxes))
+            verdict.add(judge(name, taken, excused, self.cloud.stored(name), self.cloud.catalog.ledger(name), reasons))
 
     def _fault(self, kind: str, at: int) -> None:
         rng = random.Random(at)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter
+from pathlib import Path
 
 from cloud_sync.catalog.catalog import EpochLedger
-from simulator.virtual.cloud import Point, VirtualCloud
-from simulator.virtual.gateway import VirtualGateway
+from simulator.lab.outcome import TrialResult
+from simulator.lab.stored import Point, Stored
 from wire.reading import LossReason
 
 
@@ -31,21 +33,44 @@ class Verdict:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.broken += other.broken
 
+    def add_error(self, error: Exception) -> None:
+        """What ended a trial before its time."""
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        self.broken.append(f"{type(error).__name__}: {error} ({Path(where.filename).name}, {where.name})")
 
-def check(cloud: VirtualCloud, name: str, boxes: Sequence[VirtualGateway], reasons: Collection[LossReason]) -> Verdict:
-    """Boxes of one identity against what the cloud stores under its name. `reasons`: losses that the faults explain."""
-    taken = set().union(*(box.taken for box in boxes))
-    excused = set().union(*(box.excused for box in boxes))
-    counted, points = cloud.values(name)
-    ledger = cloud.catalog.ledger(name)
-    stored = counted.keys()
+    def result(self, seed: int, faults: Collection[str], story: Sequence[str]) -> TrialResult:
+        """Of the trial."""
+        return TrialResult(
+            seed=seed,
+            faults=tuple(sorted(faults)),
+            taken=self.taken,
+            stored=self.stored,
+            tombstoned=self.tombstoned,
+            excused=self.excused,
+            lost=self.lost,
+            doubled=self.doubled,
+            broken=tuple(self.broken),
+            story=tuple(story),
+        )
+
+
+def judge(
+    name: str,
+    taken: Collection[float],
+    excused: Collection[float],
+    found: Stored,
+    ledger: Sequence[EpochLedger],
+    reasons: Collection[LossReason],
+) -> Verdict:
+    """What one gateway took against what the cloud stores under its name. `reasons`: losses that the faults explain."""
+    taken, excused, stored = set(taken), set(excused), found.values.keys()
     missing = taken - stored
     verdict = Verdict(
         taken=len(taken),
         stored=len(taken & stored),
         tombstoned=sum(stone.count for line in ledger for stone in line.tombstones),
         excused=len(missing & excused),
-        doubled=sum(times - 1 for times in counted.values()),
+        doubled=sum(times - 1 for times in found.values.values()),
     )
     said = verdict.broken
     # A power cut's tombstone is an estimate; every other one counts exactly what it names.
@@ -56,13 +81,13 @@ def check(cloud: VirtualCloud, name: str, boxes: Sequence[VirtualGateway], reaso
         some = sorted(unexplained)[:5]
         said.append(f"{len(unexplained)} of {len(taken)} values are lost, {given_up} are recorded as given up, {some}")
     if verdict.doubled:
-        some = sorted(value for value, times in counted.items() if times > 1)[:5]
+        some = sorted(value for value, times in found.values.items() if times > 1)[:5]
         said.append(f"{verdict.doubled} of {len(taken)} values are stored twice, {some}")
     if foreign := stored - taken:
         said.append(f"{len(foreign)} values are stored that no chip gave out, {sorted(foreign)[:5]}")
     if unforeseen := {stone.reason for line in ledger for stone in line.tombstones} - set(reasons):
         said.append(f"given up for {sorted(one.name for one in unforeseen)}, and no fault asked for it")
-    said += _order(points) + _closing(ledger)
+    said += _order(found.points) + _closing(ledger)
     verdict.broken = [f"{name}: {text}" for text in said]
     return verdict
 

@@ -1,0 +1,1 @@
+"""Other agents under the same faults: what they accepted against what arrived."""

@@ -1,0 +1,46 @@
+"""Every value that a cloud stores of a gateway, read back from its packs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from cloud_sync.catalog.sql_catalog import SqlCatalog
+from cloud_sync.storage.object_store import ObjectStore
+from wire.codec import decode
+from wire.reading import CellState
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A stored value and where it stands."""
+
+    epoch: int
+    series: int
+    stamp_us: int
+    value: float
+
+
+@dataclass(slots=True)
+class Stored:
+    """How often each value is stored, and each one's place."""
+
+    values: Counter[float] = field(default_factory=Counter)
+    points: list[Point] = field(default_factory=list)
+
+
+def stored_of(catalog: SqlCatalog, store: ObjectStore, gateway: str) -> Stored:
+    """Look at every message of a gateway."""
+    found = Stored()
+    sets = [one.id for one in catalog.series_sets(gateway)]
+    for row in catalog.messages(gateway, sets, -(1 << 62), 1 << 62):
+        segment = decode(store.get(row.pack_key, row.offset, row.length))
+        for block in segment.blocks:
+            for place, column in enumerate(block.columns):
+                good = slice(None) if block.states is None else block.states[place] == CellState.VALUE
+                stamps = (block.stamps[good] * block.stamp_unit.us).tolist()
+                values = [float(value) for value in column[good].tolist()]
+                found.values.update(values)
+                series = block.set_id ^ place
+                found.points += [Point(row.epoch, series, stamp, value) for stamp, value in zip(stamps, values)]
+    return found
