@@ -15,6 +15,7 @@ import urllib.request
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -33,7 +34,8 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
 SEED = 20261120
 GATEWAYS = 3
 CLOUD_SYNC = [sys.executable, "-c", "from cloud_sync.cli import main; main()"]
-AWAY_S = 2.0
+AWAY_S = 4.0
+AWAY_LONG_S = 60.0
 SETTLE_S = 0.5  # what was durable before the cut may still be acknowledged
 PROGRESS_S_MAX = 15.0
 UNANSWERED_MAX = 200  # the protocol allows 256
@@ -199,12 +201,14 @@ async def progress(place: Place) -> None:
             await asyncio.sleep(0.02)
 
 
-async def away(place: Place, replica: Replica, kill: Callable[[], None], start: Callable[[], None]) -> None:
+async def away(
+    place: Place, replica: Replica, away_s: float, kill: Callable[[], None], start: Callable[[], None]
+) -> None:
     """Kill a server, see that nothing is acknowledged and the rest goes on, start it again, see progress."""
     await asyncio.to_thread(kill)
     await asyncio.sleep(SETTLE_S)
     before = place.count
-    await asyncio.sleep(AWAY_S)
+    await asyncio.sleep(away_s)
     assert place.count == before, "acknowledged while a server was away"
     assert replica.process.poll() is None
     metrics = await asyncio.to_thread(lambda: urllib.request.urlopen(f"{replica.http}/metrics", timeout=5).read())
@@ -213,13 +217,18 @@ async def away(place: Place, replica: Replica, kill: Callable[[], None], start: 
     await progress(place)
 
 
-def test_nothing_is_lost_or_doubled_when_s3_and_postgresql_go_and_return(place: Place) -> None:
+@pytest.mark.parametrize(
+    "away_s",
+    [AWAY_S, pytest.param(AWAY_LONG_S, marks=[pytest.mark.nightly, pytest.mark.timeout(2 * AWAY_LONG_S + 180)])],
+)
+def test_nothing_is_lost_or_doubled_when_s3_and_postgresql_go_and_return(place: Place, away_s: float) -> None:
     with place.replica("a") as replica:
 
         async def story() -> None:
             await progress(place)
-            await away(place, replica, place.s3.kill, place.s3.start)
-            await away(place, replica, lambda: place.postgresql.kill(signal.SIGQUIT), place.postgresql.start)
+            await away(place, replica, away_s, place.s3.kill, place.s3.start)
+            kill = partial(place.postgresql.kill, signal.SIGQUIT)
+            await away(place, replica, away_s, kill, place.postgresql.start)
 
         asyncio.run(under_load(place, [replica], story))
         said = replica.log.read_text()
