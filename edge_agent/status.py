@@ -326,6 +326,7 @@ class StatusView:
             "buffer": buffer_document(stats, self._autonomy.seconds(stats)),
             "sync": sync,
             "losses": loss_document(stats),
+            "alarms_lost": stats.alarms_lost,
         }
 
     def line(self) -> str:

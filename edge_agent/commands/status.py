@@ -49,6 +49,8 @@ def as_text(document: dict[str, Any], in_colour: bool) -> str:
     if buffer["offline_autonomy_s"] is not None:
         lines.append(f"offline autonomy: {show_span(buffer['offline_autonomy_s'])} at the present rate")
     losses = ", ".join(f"{count} {reason}" for reason, count in document["losses"].items())
+    if document["alarms_lost"]:
+        losses += f"{', ' if losses else ''}{document['alarms_lost']} changes of alarms"
     lines.append(f"lost    {losses or 'nothing'}")
     clock = document["clock"]
     if not clock["synchronised"]:

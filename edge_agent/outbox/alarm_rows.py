@@ -26,13 +26,22 @@ def alarm_of(row: Sequence[Any]) -> tuple[int, Alarm]:
     return epoch, Alarm(**values)
 
 
-def add_alarms(connection: sqlite3.Connection, epoch: int, alarms: Iterable[Alarm]) -> None:
-    """Keep them until they are acknowledged; the same change again is the same row. For a transaction."""
+def add_alarms(connection: sqlite3.Connection, epoch: int, alarms: Iterable[Alarm]) -> int:
+    """Keep them until they are acknowledged; the same change again is the same row. For a transaction.
+
+    Returns how many of the oldest had to go; they are counted in the file's meta `alarms_lost`.
+    """
     connection.executemany(
         f"INSERT OR IGNORE INTO alarms ({ALARM_COLUMNS}) VALUES ({_MARKS})",  # noqa: S608 - our own names
         [_row(epoch, alarm) for alarm in alarms],
     )
-    connection.execute("DELETE FROM alarms WHERE number <= (SELECT max(number) FROM alarms) - ?", (ALARMS_MAX,))
+    oldest = "DELETE FROM alarms WHERE number <= (SELECT max(number) FROM alarms) - ?"
+    lost = connection.execute(oldest, (ALARMS_MAX,)).rowcount
+    if lost:
+        connection.execute(
+            "INSERT INTO meta VALUES ('alarms_lost', ?1) ON CONFLICT (key) DO UPDATE SET value = value + ?1", (lost,)
+        )
+    return lost
 
 
 def forget_alarms(connection: sqlite3.Connection, keys: Iterable[AlarmKey]) -> None:

@@ -56,12 +56,14 @@ class Batch:
 class Written:
     """What was done: ranges that need not be asked for again, by epoch number, Seq numbers settled, atoms evicted.
 
+    `alarms_lost`: changes of alarms that went to make room for newer ones; None when none were added.
     `refusal`: why the batch's atoms are not among it.
     """
 
     gone: dict[int, RangeSet]
     settled: int
     evicted: int
+    alarms_lost: int | None = None
     refusal: OutboxFull | None = None
 
 
@@ -84,7 +86,8 @@ def store(outbox: Outbox, batch: Batch, bytes_max: int) -> Written:
     written = write(outbox, batch.acks_only(), bytes_max)
     if batch.room <= database.free_bytes():
         try:
-            return replace(written, evicted=write(outbox, batch.readings_only(), bytes_max).evicted)
+            readings = write(outbox, batch.readings_only(), bytes_max)
+            return replace(written, evicted=readings.evicted, alarms_lost=readings.alarms_lost)
         except OutboxFull as error:
             refusal = error
     return replace(written, refusal=refusal)
@@ -100,6 +103,7 @@ def write(outbox: Outbox, batch: Batch, bytes_max: int) -> Written:
     gone: dict[int, RangeSet] = {}
     settled = 0
     left = DELETES_MAX
+    alarms_lost: int | None = None
     with outbox.database.transaction():
         for number, ranges in batch.asked.acked.items():
             removed = outbox.remove(number, ranges, left)
@@ -117,7 +121,7 @@ def write(outbox: Outbox, batch: Batch, bytes_max: int) -> Written:
         for atom in batch.atoms:
             outbox.add_atom(batch.row, atom)
         if batch.alarms:
-            add_alarms(outbox.database.connection, batch.row.epoch, batch.alarms)
+            alarms_lost = add_alarms(outbox.database.connection, batch.row.epoch, batch.alarms)
         for stone in batch.tombstones:
             outbox.add_tombstone(stone)
         for name, value in batch.state.items():
@@ -126,4 +130,4 @@ def write(outbox: Outbox, batch: Batch, bytes_max: int) -> Written:
             outbox.delete_state(name)
         if batch.journal_lsn != batch.row.journal_lsn:
             outbox.advance(batch.row, batch.next_seq, batch.journal_lsn, batch.rate, batch.anchor)
-    return Written(gone, settled, evicted)
+    return Written(gone, settled, evicted, alarms_lost)

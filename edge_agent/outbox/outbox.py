@@ -280,6 +280,10 @@ class Outbox:
         """Cells lost since the outbox was made, by reason."""
         return {LossReason(reason): count for reason, count in self._execute("SELECT reason, count FROM losses")}
 
+    def alarms_lost(self) -> int:
+        """Changes of alarms that went, unacknowledged, since the outbox was made: more than `ALARMS_MAX` waited."""
+        return int(self.meta("alarms_lost") or 0)
+
     # series
 
     def put_series_set(self, series_set: SeriesSet) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from threading import Lock, RLock
 
 from edge_agent.errors import AgentError, JournalFull
+from edge_agent.outbox import alarm_rows
 from edge_agent.outbox.anchor import AnchorKeeper
 from edge_agent.outbox.batch import Batch, Written, store
 from edge_agent.outbox.desk import ACTIVE, PREFIX, Desk, Detecting
@@ -75,6 +76,7 @@ class Recorder:
         self._checked_ns = 0
         self._full = False
         self._losing = False
+        self._alarms_full = False
         self._commits = self._commits_failed = self._committed_cells = self._committed_bytes = self._grown_bytes = 0
         self._waiting_since_ns: int | None = None  # when the oldest tick that is not committed was taken
         self.wake: Callable[[], None] | None = None  # called from `take` when a commit should not wait for its time
@@ -284,6 +286,7 @@ class Recorder:
             grown_bytes=self._grown_bytes,
             last_commit_age_s=(now - self._schedule.committed_ns) / NS_PER_S if self._commits else None,
             losses=dict(self._losses),
+            alarms_lost=self._alarms_lost,
         )
 
     def close(self) -> None:
@@ -431,6 +434,15 @@ class Recorder:
             size = sum(len(atom.data) for atom in batch.atoms)
             self._grown_bytes += sum(growth_of(len(atom.data)) for atom in batch.atoms)
             self._schedule.committed(self._clock.boottime_ns())
+        if written.alarms_lost is not None and self._alarms_full is not bool(written.alarms_lost):
+            self._alarms_full = bool(written.alarms_lost)
+            if self._alarms_full:
+                log.error(
+                    "%d changes of alarms wait for the cloud, the most that are kept: the oldest go",
+                    alarm_rows.ALARMS_MAX,
+                )
+            else:
+                log.warning("all changes of alarms are kept again; %d are lost", self._outbox.alarms_lost())
         if self._full is stored:
             self._full = not stored
             if stored:
@@ -456,6 +468,7 @@ class Recorder:
         self._row = self._outbox.current()
         self._totals = self._outbox.totals()
         self._losses = self._outbox.losses()
+        self._alarms_lost = self._outbox.alarms_lost()
         self._oldest = self._outbox.oldest()
         self._used = self._outbox.database.used()
 

@@ -47,3 +47,4 @@ class OutboxStats:
     grown_bytes: int  # of pages, by what was committed since the process started
     last_commit_age_s: float | None
     losses: dict[LossReason, int]  # cells, since the outbox was made
+    alarms_lost: int  # changes of alarms, since the outbox was made

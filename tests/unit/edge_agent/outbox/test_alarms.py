@@ -62,7 +62,11 @@ def test_a_change_is_kept_once_and_forgotten_by_its_key(tmp_path: Path) -> None:
 def test_the_oldest_go_when_the_cloud_stays_away(tmp_path: Path) -> None:
     database = Database(tmp_path / "outbox.db", OutboxOptions())
     with database.transaction() as connection:
-        add_alarms(connection, 9, [replace(ALARM, stamp_us=at) for at in range(ALARMS_MAX + 5)])
+        lost = add_alarms(connection, 9, [replace(ALARM, stamp_us=at) for at in range(ALARMS_MAX + 5)])
+        assert lost == 5
+        assert add_alarms(connection, 9, [ALARM]) == 0, "it is there already"
+        assert add_alarms(connection, 9, [replace(ALARM, stamp_us=-at) for at in (1, 2)]) == 2
+    assert Outbox(database).alarms_lost() == 7
     kept = [alarm.stamp_us for _, alarm in rows(database)]
-    assert kept == list(range(5, ALARMS_MAX + 5))
+    assert kept == [*range(7, ALARMS_MAX + 5), -1, -2]
     database.close()

@@ -18,6 +18,7 @@ from edge_agent.detect.rules import Rule, RuleKind
 from edge_agent.detect.runner import FAILURES_MAX, Runner
 from edge_agent.detect.session import F32, Session
 from edge_agent.errors import OutboxFull
+from edge_agent.outbox import alarm_rows
 from edge_agent.outbox import recorder as recorder_module
 from edge_agent.outbox.recorder import Recorder
 from tests.unit.edge_agent.detect import toys
@@ -130,6 +131,30 @@ def test_an_alarm_hurries_the_commit_and_raises_what_lies_round_it(gateway: Gate
     recorder.commit()
     assert [alarm.phase for alarm in stored_alarms(recorder)] == [Phase.CLEARED]
     assert recorder.detection == ("", [])
+
+
+def test_changes_of_alarms_that_find_no_room_are_counted_and_told_once(
+    gateway: Gateway, session: Session, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(alarm_rows, "ALARMS_MAX", 2)
+    told: list[Alarm] = []
+    recorder = gateway.start(SET)
+    recorder.detect(detector(session), told.append)
+    for at in range(6):  # the oven is hot, and not, and hot again
+        recorder.take([Tick(SET.id, at * 1000, (400, 20 if at % 2 else 200))])
+        recorder.commit()
+    assert recorder.stats().alarms_lost == len(told) - 2 == 4
+    assert [alarm.key for alarm in stored_alarms(recorder)] == [alarm.key for alarm in told[-2:]]
+    recorder.view().alarms_acked([alarm.key for alarm in told])
+    recorder.take([Tick(SET.id, 9000, (400, 200))])
+    recorder.commit()
+    assert recorder.stats().alarms_lost == 4
+    assert [record.message for record in caplog.records if "changes of alarms" in record.message] == [
+        "2 changes of alarms wait for the cloud, the most that are kept: the oldest go",
+        "all changes of alarms are kept again; 4 are lost",
+    ]
+    gateway.kill()
+    assert gateway.start(SET).stats().alarms_lost == 4
 
 
 def test_a_commit_that_fails_changes_nothing(
