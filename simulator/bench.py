@@ -20,6 +20,8 @@ from simulator.control import Command, ControlServer, Refusal
 from simulator.i2c_line import I2cLine
 from simulator.parts import CHIPS, Part, PlannedFault, SpecInvalid, parse_fault_name
 from simulator.reactor import Reactor
+from simulator.serial.port import SerialPort
+from simulator.serial.serve import PortSpec
 from simulator.world import World
 from wire.clock import NS_PER_S, Clock
 
@@ -59,8 +61,9 @@ class Bench:
         log: Path | None = None,
         socket_dir: Path | None = None,
         faults: Sequence[PlannedFault] = (),
+        ports: Sequence[PortSpec] = (),
     ) -> None:
-        """Raises SpecInvalid for two parts at one address or a fault of none, TransportRefused."""
+        """Raises SpecInvalid for two parts at one address or a fault of none, TransportRefused, OSError (a link)."""
         self._clock = clock
         self._reactor = Reactor(clock)
         self._log = GivenOutLog(log) if log is not None else None
@@ -70,7 +73,14 @@ class Bench:
         self._folder: Path | None = None  # made for sockets, where no other was given
         if socket_dir is None and transport_name != "seccomp":
             socket_dir = self._folder = Path(tempfile.mkdtemp(prefix="edge-sim-"))
-        self._transport = transport.make(transport_name, self._lines, self._reactor, socket_dir or Path())
+        self._ports: list[SerialPort] = []
+        try:
+            self._ports += (port.make(clock) for port in ports)
+            folder = socket_dir or Path()
+            self._transport = transport.make(transport_name, self._lines, self._reactor, folder, self._ports)
+        except BaseException:
+            self._release_ports()
+            raise
         self._control: ControlServer | None = None
         self._command: Sequence[str] = ()
         self._program: subprocess.Popen[bytes] | None = None
@@ -174,11 +184,16 @@ class Bench:
         if self._control is not None:
             self._control.close()
         self._transport.close()
+        self._release_ports()
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
         self._reactor.close()
         if self._log is not None:
             self._log.close()
+
+    def _release_ports(self) -> None:
+        for port in self._ports:
+            port.close()
 
     # What the control socket offers.
 

@@ -118,9 +118,15 @@ def lab(
     "--i2c",
     "parts",
     multiple=True,
-    required=True,
     metavar="BUS=CHIP@ADDRESS[,...]",
     help="Parts of one bus, as in 1=bme280@0x76,bme280@0x77. Once per bus.",
+)
+@click.option(
+    "--serial",
+    "ports",
+    multiple=True,
+    metavar="LINK=PART[@FRAMING]",
+    help="A part on a tty, as edge-sim serial; with a framing, as in pump@8E1, it understands nothing else.",
 )
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the weather, the noise and the trimming.")
 @click.option(
@@ -158,6 +164,7 @@ def lab(
 def bus(
     *,
     parts: tuple[str, ...],
+    ports: tuple[str, ...],
     seed: int,
     wanted: str,
     log: Path | None,
@@ -166,7 +173,7 @@ def bus(
     faults: tuple[str, ...],
     command: tuple[str, ...],
 ) -> None:
-    """Run COMMAND with simulated I2C buses.
+    """Run COMMAND with simulated I2C buses and serial lines.
 
     COMMAND and all it starts see /dev/i2c-N as on a real gateway; it needs no change, no root and no kernel module.
     Signals are passed on; the exit code is COMMAND's. Without COMMAND the buses are served on sockets until Ctrl-C.
@@ -177,17 +184,23 @@ def bus(
     from simulator.bench import Bench
     from simulator.i2c_seccomp import TransportRefused
     from simulator.parts import SpecInvalid, parse_fault, parse_parts
+    from simulator.serial.serve import parse_port
     from wire.clock import SystemClock
 
+    if not parts and not ports:
+        raise click.UsageError("nothing to simulate: give --i2c, --serial or both.")
     try:
         described = [part for text in parts for part in parse_parts(text)]
+        lines = [parse_port(text) for text in ports]
         planned = [parse_fault(text) for text in faults]
         name, reason = transport.choose(wanted if command else "unix")
-        table = Bench(described, SystemClock(), seed, name, log=log, socket_dir=socket_dir, faults=planned)
-    except (SpecInvalid, TransportRefused) as error:
+        table = Bench(described, SystemClock(), seed, name, log=log, socket_dir=socket_dir, faults=planned, ports=lines)
+    except (SpecInvalid, TransportRefused, ValueError) as error:
         raise click.ClickException(str(error)) from error
     except OSError as error:
         raise click.ClickException(f"{error.filename or log}: {error.strerror}") from error
+    for line in lines:
+        click.echo(f"{line.link}: {line.part}{f' at {line.framing}' if line.framing else ''}", err=True)
     for number in sorted({part.bus for part in described}):
         click.echo(f"i2c-{number}: {table.device(number)} by {name}{f' ({reason})' if reason else ''}", err=True)
     if control is not None:

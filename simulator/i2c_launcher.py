@@ -1,7 +1,7 @@
 """Start a program under a seccomp filter that hands its I2C calls to a supervisor. Run by `i2c_seccomp`, as a script.
 
 Usage: i2c_launcher.py SOCKET_FD COMMAND [ARGUMENT...]. Imports the standard library alone, so that it starts at once.
-The filter sends every open, and every ioctl whose number is in the I2C range, to the listener that goes over the
+The filter sends every open, and every ioctl of I2C or of a tty's settings, to the listener that goes over the
 socket; everything else runs as ever. Linux 5.9 (SECCOMP_IOCTL_NOTIF_ADDFD) or later; no privilege is needed.
 """
 
@@ -24,7 +24,8 @@ NEW_LISTENER, WAIT_KILLABLE_RECV = 1 << 3, 1 << 5  # the second since 5.19: a ca
 LOAD_WORD, JUMP_EQUAL, JUMP_GREATER, JUMP_GREATER_EQUAL, RETURN = 0x20, 0x15, 0x25, 0x35, 0x06
 ALLOW, USER_NOTIFY = 0x7FFF0000, 0x7FC00000
 AT_NUMBER, AT_MACHINE, AT_ARGUMENT_1 = 0, 4, 24  # struct seccomp_data; the low half of an argument comes first
-IOCTL_FIRST, IOCTL_LAST = 0x0700, 0x0720  # linux/i2c-dev.h
+I2C_FIRST, I2C_LAST = 0x0700, 0x0720  # linux/i2c-dev.h
+TTY_FIRST, TTY_LAST = 0x5401, 0x5404  # asm-generic/ioctls.h: TCGETS, TCSETS, TCSETSW, TCSETSF
 UNUSED_NUMBER = 0xFFFFFFFF
 
 
@@ -33,14 +34,16 @@ def program(machine: str) -> bytes:
     audit, _, ioctl, openat, open_ = MACHINES[machine]
     lines = (
         (LOAD_WORD, 0, 0, AT_MACHINE),
-        (JUMP_EQUAL, 0, 8, audit),  # another ABI: allow
+        (JUMP_EQUAL, 0, 10, audit),  # another ABI: allow
         (LOAD_WORD, 0, 0, AT_NUMBER),
-        (JUMP_EQUAL, 5, 0, openat),
-        (JUMP_EQUAL, 4, 0, UNUSED_NUMBER if open_ is None else open_),
-        (JUMP_EQUAL, 0, 4, ioctl),
+        (JUMP_EQUAL, 7, 0, openat),
+        (JUMP_EQUAL, 6, 0, UNUSED_NUMBER if open_ is None else open_),
+        (JUMP_EQUAL, 0, 6, ioctl),
         (LOAD_WORD, 0, 0, AT_ARGUMENT_1),
-        (JUMP_GREATER_EQUAL, 0, 2, IOCTL_FIRST),
-        (JUMP_GREATER, 1, 0, IOCTL_LAST),
+        (JUMP_GREATER_EQUAL, 0, 4, I2C_FIRST),
+        (JUMP_GREATER, 0, 2, I2C_LAST),
+        (JUMP_GREATER_EQUAL, 0, 2, TTY_FIRST),
+        (JUMP_GREATER, 1, 0, TTY_LAST),
         (RETURN, 0, 0, USER_NOTIFY),
         (RETURN, 0, 0, ALLOW),
     )

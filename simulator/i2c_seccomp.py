@@ -1,7 +1,8 @@
-"""A virtual /dev/i2c-N for an unmodified program, by seccomp user notification. No root, no compiler, no preload.
+"""Virtual /dev/i2c-N, and ttys with parity, for an unmodified program, by seccomp user notification. No root.
 
 The program runs under the filter of `i2c_launcher`. Here its notifications are answered: an open of /dev/i2c-N gets
-a memory file in its place, an I2C ioctl on that file is done by an `I2cLine`, all else goes on in the kernel.
+a memory file in its place, an I2C ioctl on that file is done by an `I2cLine`, the settings of a simulated tty are
+kept by `Terminals`, all else goes on in the kernel.
 Source: seccomp_unotify(2). Limits: `stat`, `access` and directory listings do not see the node; plain read(2) and
 write(2) on it are not I2C messages; when the supervisor dies, so does the program.
 """
@@ -26,6 +27,8 @@ from simulator.i2c_launcher import MACHINES
 from simulator.i2c_launcher import main as launcher_main
 from simulator.i2c_line import I2cLine, LineFault
 from simulator.reactor import Reactor
+from simulator.serial.port import SerialPort
+from simulator.serial.termios_calls import TERMIOS_BYTES, Terminals
 
 # linux/seccomp.h: the ioctls of a listener and their structs.
 NOTIF_RECV, NOTIF_SEND, NOTIF_ID_VALID, NOTIF_ADDFD = 0xC0502100, 0xC0182101, 0x40082102, 0x40182103
@@ -80,8 +83,9 @@ class SeccompTransport:
 
     name = "seccomp"
 
-    def __init__(self, lines: Mapping[int, I2cLine], reactor: Reactor) -> None:
+    def __init__(self, lines: Mapping[int, I2cLine], reactor: Reactor, ports: Sequence[SerialPort] = ()) -> None:
         self._lines = dict(lines)
+        self._terminals = Terminals(ports)
         self._reactor = reactor
         self._files: dict[int, OpenFile] = {}  # by inode of the memory file
         self._held_lines: set[int] = set()
@@ -138,6 +142,10 @@ class SeccompTransport:
             os.close(file)
 
     def _ioctl(self, call: _Call) -> None:
+        port = self._terminals.port(call.file())
+        if port is not None:
+            self._settings(call, port)
+            return
         found = call.i2c_file()
         if found is None:
             call.proceed()
@@ -159,6 +167,18 @@ class SeccompTransport:
                 call.answer(0, code)
             return
         call.answer(value, 0)
+
+    def _settings(self, call: _Call, port: SerialPort) -> None:
+        try:
+            with call.memory() as memory:
+                done = self._terminals.answer(port, call.command, CallerBlock(memory.fd, call.argument, TERMIOS_BYTES))
+        except LineFault as fault:
+            call.answer(0, fault.code)
+            return
+        if done:
+            call.answer(0, 0)
+        else:
+            call.proceed()
 
     def _release(self, call: _Call, number: int, code: int) -> None:
         self._held_lines.discard(number)
@@ -211,14 +231,24 @@ class _Call:
             raise LineFault(errno.EFAULT) from error
         return memory
 
+    def file(self) -> str:
+        """What the descriptor of an ioctl is open on; empty when it is on nothing."""
+        try:
+            return os.readlink(self._descriptor)
+        except OSError:
+            return ""
+
     def i2c_file(self) -> tuple[int, int] | None:
         """Bus number and inode when the descriptor is one of ours."""
-        link = f"/proc/{self._thread}/fd/{self._arguments[0] & 0xFFFFFFFF}"
+        match = MEMFD_LINK.match(self.file())
         try:
-            match = MEMFD_LINK.match(os.readlink(link))
-            return (int(match[1]), os.stat(link).st_ino) if match else None
+            return (int(match[1]), os.stat(self._descriptor).st_ino) if match else None
         except OSError:
             return None
+
+    @property
+    def _descriptor(self) -> str:
+        return f"/proc/{self._thread}/fd/{self._arguments[0] & 0xFFFFFFFF}"
 
     def give_file(self, file: int) -> None:
         """Answer an open with our file."""

@@ -11,6 +11,7 @@ from simulator import i2c_seccomp, i2c_umockdev
 from simulator.i2c_line import I2cLine
 from simulator.i2c_socket import SocketTransport
 from simulator.reactor import Reactor
+from simulator.serial.port import SerialPort
 
 
 class Transport(Protocol):
@@ -47,10 +48,18 @@ def choose(wanted: str = "auto") -> tuple[str, str]:
     return "unix", "; ".join(reasons)
 
 
-def make(name: str, lines: Mapping[int, I2cLine], reactor: Reactor, folder: Path) -> Transport:
-    """The transport of that name; `folder` takes sockets where it needs them."""
+def make(
+    name: str, lines: Mapping[int, I2cLine], reactor: Reactor, folder: Path, ports: Sequence[SerialPort] = ()
+) -> Transport:
+    """The transport of that name; `folder` takes sockets where it needs them, `ports` get all settings of a tty.
+
+    Raises TransportRefused for a port with a framing, where only seccomp can give it one.
+    """
     if name == "seccomp":
-        return i2c_seccomp.SeccompTransport(lines, reactor)
+        return i2c_seccomp.SeccompTransport(lines, reactor, ports)
+    for port in ports:
+        if port.framing is not None:
+            raise i2c_seccomp.TransportRefused(f"{port.link}: {port.framing} needs --transport seccomp, this is {name}")
     if name == "umockdev":
         return i2c_umockdev.UmockdevTransport(lines, reactor, folder)
     return SocketTransport(lines, reactor, folder)

@@ -22,6 +22,7 @@ from edge_agent.config.model import (
     Median,
     SensorPlan,
     SensorSection,
+    SerialSection,
 )
 from edge_agent.config.senml import UNITS
 from edge_agent.config.values import nearest
@@ -126,6 +127,9 @@ class SensorChecker:
             bus = self._buses[entry.value]
             if bus is not None and bus.kind != driver.bus_kind:
                 text = f'bus "{entry.value}" is of kind "{bus.kind}"; this driver needs "{driver.bus_kind}"'
+                self._problems.add(entry.place, where, text)
+            elif isinstance(bus, SerialSection) and bus.bits < driver.byte_bits:
+                text = f'bus "{entry.value}" has bits = {bus.bits}; this driver needs {driver.byte_bits}'
                 self._problems.add(entry.place, where, text)
 
     def _options(self, driver: type[Driver], table: Table, place: Place, where: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import threading
@@ -9,6 +10,7 @@ import tty
 from pathlib import Path
 from typing import Protocol
 
+from simulator.serial.framing import Framing, is_heard
 from wire.clock import Clock
 
 STEP_S = 0.02  # how often a part that speaks by itself is asked
@@ -28,11 +30,18 @@ class SerialPart(Protocol):
 
 
 class SerialPort:
-    """A link to a pty, served by one thread. Speed and parity are not modelled: a pty has neither."""
+    """A link to a pty, served by one thread. Speed is not modelled; a pty has none.
 
-    def __init__(self, link: Path, part: SerialPart, clock: Clock) -> None:
+    With a `framing` the part understands, and is understood by, only a program that set the same; `cflag` says what
+    the program set, as far as somebody notes it (`termios_calls`). Without one, everything is understood.
+    """
+
+    def __init__(self, link: Path, part: SerialPart, clock: Clock, framing: Framing | None = None) -> None:
         self.link = link
         self.part = part
+        self.framing = framing
+        self.cflag = Framing().cflag
+        self.device: str | None = None  # the tty behind the link
         self._clock = clock
         self._lock = threading.Lock()
         self._master: int | None = None
@@ -51,13 +60,15 @@ class SerialPort:
             beside.unlink(missing_ok=True)
             beside.symlink_to(os.ttyname(slave))
             beside.rename(self.link)
+            self.device = os.ttyname(slave)
+            self.cflag = Framing().cflag
             os.close(slave)
             self._master = master
 
     def unplug(self) -> None:
         """Hang up, and take the link away."""
         with self._lock:
-            master, self._master = self._master, None
+            master, self._master, self.device = self._master, None, None
             if master is not None:
                 os.close(master)
             self.link.unlink(missing_ok=True)
@@ -68,6 +79,18 @@ class SerialPort:
         self._thread.join()
         self.unplug()
 
+    def settings(self, command: int, length: int) -> bytearray | None:
+        """What an ioctl says of the tty's settings; None when it is pulled."""
+        with self._lock:
+            if self._master is None:
+                return None
+            found = bytearray(length)
+            try:
+                fcntl.ioctl(self._master, command, found)
+            except OSError:
+                return None
+            return found
+
     def step(self) -> None:
         """Move bytes both ways, without waiting."""
         with self._lock:
@@ -75,11 +98,19 @@ class SerialPort:
                 return
             spoken = self.part.emit(self._clock.boottime_ns())
             try:
-                heard = os.read(self._master, 4096)
+                heard = self._framed(os.read(self._master, 4096))
             except OSError:  # EIO: nobody has the tty open; EAGAIN: nothing came
                 heard = b""
             answer = self.part.feed(heard) if heard else b""
-            self._write(spoken + answer)
+            self._write(self._framed(spoken + answer))
+
+    def _framed(self, data: bytes) -> bytes:
+        """What arrives of it: nothing between other framings (each byte is a parity or framing error)."""
+        if self.framing is None:
+            return data
+        if not is_heard(self.framing, self.cflag):
+            return b""
+        return bytes(byte & self.framing.mask for byte in data)
 
     def _write(self, data: bytes) -> None:
         """As a UART does: what does not fit any more is lost."""

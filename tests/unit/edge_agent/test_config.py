@@ -173,6 +173,14 @@ bus = "ok"
 [bus.ok]
 kind = "serial"
 port = "/dev/ttyUSB0"
+[[sensor]]
+id = "dust"
+driver = "pms5003"
+bus = "seven"
+[bus.seven]
+kind = "serial"
+port = "/dev/ttyUSB1"
+bits = 7
 """
 
 SERIAL_SAID = """\
@@ -185,6 +193,7 @@ a.toml:8 [bus.b]: "port" is missing
 a.toml:13 [bus.c]: unknown key "baud" (known: device, kind)
 a.toml:14 [bus.d]: "kind" is missing: one of "i2c", "serial"
 a.toml:23 sensor "fan": bus "ok" is of kind "serial"; this driver needs "i2c"
+a.toml:30 sensor "dust": bus "seven" has bits = 7; this driver needs 8
 """
 
 
