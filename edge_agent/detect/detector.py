@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,7 +75,7 @@ class Detector:
 
     def __init__(self, boot: int, watches: Iterable[Watch]) -> None:
         """`boot` is the boot that stamps count from, as 64 bits (the epoch serves)."""
-        self._boot = boot
+        self.boot = boot
         self._stale: frozenset[str] = frozenset()  # slots of an earlier run, to be deleted
         self._stale_told = False
         self._watched = {watch.series_set.id: _Watched(boot, watch) for watch in watches}
@@ -136,10 +137,15 @@ class Detector:
         for watched in self._watched.values():
             watched.again()
 
-    def restore(self, slots: Mapping[str, bytes], now_us: int, gap_us: int = 0) -> list[str]:
+    def restore(
+        self, slots: Mapping[str, bytes], now_us: int, offsets_us: Mapping[int, int] = MappingProxyType({})
+    ) -> list[str]:
         """Take up saved state: slots by name, as `changes` put them; a channel finds its own by name and unit, so
-        that another sensor in the set costs it nothing. `now_us` and `gap_us`, the time since, matter only after a
-        reboot, when saved stamps count from another boot. Returns what was not used, and why.
+        that another sensor in the set costs it nothing. Returns what was not used, and why.
+
+        After a reboot saved stamps count from another boot. `offsets_us` says, for boots whose wall time could be
+        trusted, wall clock minus boot clock; where it does not know both boots, how old the state is is not known, and
+        a model begins anew. Alarms of rules go on all the same, as if no time had passed.
         """
         self._stale, self._stale_told = frozenset(slots), False
         logs: dict[str, dict[str, bytes]] = {}
@@ -149,7 +155,7 @@ class Detector:
         for key, blobs in logs.items():
             try:
                 saved = read_state(blobs)
-                used = [watched.restore(key, saved, now_us - gap_us) for watched in self._watched.values()]
+                used = [watched.restore(key, saved, now_us, offsets_us) for watched in self._watched.values()]
                 if not any(used):
                     refused.append(f"{key}: nothing here is of {saved.identity} on these channels")
             except StateRefused as error:
@@ -233,19 +239,32 @@ class _Watched:
             log.again()
         self._rule_log.again()
 
-    def restore(self, key: str, saved: SavedState, then_us: int) -> int:
+    def restore(self, key: str, saved: SavedState, now_us: int, offsets_us: Mapping[int, int]) -> int:
         """How many rows of `saved` found their place. Raises StateRefused."""
         kind = key.rpartition("/")[2]
         if kind == RULES:
             last_us = int(saved.arrays.get("value_us", np.zeros(0, np.int64)).max(initial=NEVER))
-            same = saved.boot == self.boot or last_us == NEVER
-            return self.rules.restore(saved, 0 if same else then_us - last_us)
+            shift_us = self._shift_us(saved.boot, last_us, now_us, offsets_us)
+            if shift_us is None:
+                shift_us = now_us - last_us if last_us != NEVER else 0
+            return self.rules.restore(saved, shift_us)
         used = 0
         for runner, _, _ in self.runners:
             if runner.label == kind and saved.identity == saving.identity(runner):
-                shift_us = 0 if saved.boot == self.boot else then_us - saving.last_us(saved)
+                shift_us = self._shift_us(saved.boot, saving.last_us(saved), now_us, offsets_us)
+                if shift_us is None:
+                    raise StateRefused("it is from before a reboot, and no trusted clock says how long ago that was")
                 used += saving.restore(runner, saved, shift_us)
         return used
+
+    def _shift_us(self, boot: int, last_us: int, now_us: int, offsets_us: Mapping[int, int]) -> int | None:
+        """What to add to stamps of that boot, the last of which is `last_us`; None when it is not known."""
+        if boot == self.boot:
+            return 0
+        if boot not in offsets_us or self.boot not in offsets_us:
+            return None
+        shift_us = offsets_us[boot] - offsets_us[self.boot]
+        return shift_us if last_us + shift_us <= now_us else None  # later than now: one of the clocks is wrong
 
 
 def _report(runner: Runner) -> ModelReport:

@@ -15,12 +15,14 @@ from typing import Protocol
 
 from edge_agent.outbox.record import Entry
 from wire.alarm import Alarm, Phase, Severity
+from wire.clock import Anchor
 from wire.reading import Tick
 
 log = logging.getLogger(__name__)
 
 PREFIX = "detect/"  # of the detector's state
 ACTIVE = "alarms/active"  # the state's name for what is raised now
+OFFSET = "clock/offset"  # the state's name for the boot that PREFIX counts from, and its wall time
 
 
 class Finding(Protocol):
@@ -45,6 +47,8 @@ class Detecting(Protocol):
     """What is asked of a detector; `edge_agent.detect.detector.Detector` says what each call means."""
 
     @property
+    def boot(self) -> int: ...
+    @property
     def checks(self) -> bool: ...
     @property
     def problems(self) -> dict[str, str]: ...
@@ -53,15 +57,22 @@ class Detecting(Protocol):
     def alarms(self) -> set[int]: ...
     def changes(self) -> Change | None: ...
     def rolled_back(self) -> None: ...
-    def restore(self, slots: Mapping[str, bytes], now_us: int, gap_us: int = 0) -> list[str]: ...
+    def restore(self, slots: Mapping[str, bytes], now_us: int, offsets_us: Mapping[int, int]) -> list[str]: ...
 
 
 class Desk:
     """See the module. For one thread at a time; `active` and `problem` may be read by any."""
 
-    def __init__(self, detector: Detecting, states: Mapping[str, bytes], now_us: int, tell: Callable[[Alarm], None]):
-        """`states`: what the last commit kept of PREFIX and ACTIVE. `tell` is called with each change as it is found,
-        before it is durable: after a kill the same one may be told again, with the same id."""
+    def __init__(
+        self,
+        detector: Detecting,
+        states: Mapping[str, bytes],
+        anchor: Anchor,
+        now_us: int,
+        tell: Callable[[Alarm], None],
+    ) -> None:
+        """`states`: what the last commit kept of PREFIX, ACTIVE and OFFSET. `tell` is called with each change as it is
+        found, before it is durable: after a kill the same one may be told again, with the same id."""
         self.problem = ""  # why the detector was left alone
         self.active: dict[int, Alarm] = {}
         self.raised = False  # an alarm began since the last `done`
@@ -74,8 +85,10 @@ class Desk:
         self._problems: dict[str, str] = {}
         slots = {name: blob for name, blob in states.items() if name.startswith(PREFIX)}
         self.active = {alarm.id: alarm for alarm in _active_of(states.get(ACTIVE, b"[]"))}
+        self._offset = b""  # as it was written last
+        offsets_us = _offsets_of(states.get(OFFSET, b"{}")) | _offsets_of(_offset(detector.boot, anchor))
         with self._guard():
-            for reason in detector.restore(slots, now_us):
+            for reason in detector.restore(slots, now_us, offsets_us):
                 log.warning("detection begins anew: %s", reason)
 
     def step(self, entries: Iterable[Entry]) -> None:
@@ -107,8 +120,11 @@ class Desk:
         """Scores of a record, a code per cell."""
         return self._codes.get(lsn)
 
-    def changes(self) -> tuple[dict[str, bytes], tuple[str, ...]]:
-        """State to write and to delete with the records that were stepped. Then `done` or `failed`."""
+    def changes(self, anchor: Anchor) -> tuple[dict[str, bytes], tuple[str, ...]]:
+        """State to write and to delete with the records that were stepped. Then `done` or `failed`.
+
+        `anchor`: the one in force.
+        """
         put: dict[str, bytes] = {}
         delete: tuple[str, ...] = ()
         if not self.problem:
@@ -116,6 +132,9 @@ class Desk:
                 change = self._detector.changes()
                 if change is not None:
                     put, delete = dict(change.put), change.delete
+        offset = _offset(self._detector.boot, anchor)
+        if put and offset != self._offset:
+            put[OFFSET] = self._offset = offset
         if self._active_changed:
             put[ACTIVE] = json.dumps([_row(alarm) for alarm in self.active.values()]).encode()
         return put, delete
@@ -128,6 +147,7 @@ class Desk:
 
     def failed(self) -> None:
         """Nothing of the last `changes` was written."""
+        self._offset = b""
         if not self.problem:
             with self._guard():
                 self._detector.rolled_back()
@@ -163,6 +183,18 @@ _FIELDS = tuple(each.name for each in fields(Alarm))
 
 def _row(alarm: Alarm) -> dict[str, object]:
     return {name: getattr(alarm, name) for name in _FIELDS}
+
+
+def _offset(boot: int, anchor: Anchor) -> bytes:
+    return json.dumps({boot: anchor.offset_us} if anchor.synchronised else {}).encode()
+
+
+def _offsets_of(blob: bytes) -> dict[int, int]:
+    try:
+        return {int(boot): int(offset_us) for boot, offset_us in json.loads(blob).items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        log.warning("the wall time of the boot before is not known: %s", error)
+        return {}
 
 
 def _active_of(blob: bytes) -> list[Alarm]:

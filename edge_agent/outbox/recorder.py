@@ -16,7 +16,7 @@ from edge_agent.errors import AgentError, JournalFull
 from edge_agent.outbox import alarm_rows
 from edge_agent.outbox.anchor import AnchorKeeper
 from edge_agent.outbox.batch import Batch, Written, store
-from edge_agent.outbox.desk import ACTIVE, PREFIX, Desk, Detecting
+from edge_agent.outbox.desk import ACTIVE, OFFSET, PREFIX, Desk, Detecting
 from edge_agent.outbox.encoder import Encoder
 from edge_agent.outbox.journal import Mark
 from edge_agent.outbox.opening import Opened, open_outbox
@@ -162,8 +162,9 @@ class Recorder:
         `tell` is called with each change of an alarm at once; it must not wait.
         """
         with self._writing:
-            states = self._outbox.states(PREFIX) | self._outbox.states(ACTIVE)
-            self._desk = Desk(detector, states, self._clock.boottime_ns() // NS_PER_US, tell)
+            states = self._outbox.states(PREFIX) | self._outbox.states(ACTIVE) | self._outbox.states(OFFSET)
+            anchor = self._anchors.anchor()
+            self._desk = Desk(detector, states, anchor, self._clock.boottime_ns() // NS_PER_US, tell)
         self.look()
 
     def look(self) -> float:
@@ -393,7 +394,7 @@ class Recorder:
         if lost[0]:
             at = encoder.next_seq
             stones.append(Tombstone(row.epoch, at, at, LossReason.JOURNAL_FULL, *lost))
-        state, state_deleted = ({}, ()) if desk is None else desk.changes()
+        state, state_deleted = ({}, ()) if desk is None else desk.changes(self._anchors.anchor())
         return Batch(
             row=row,
             asked=asked,

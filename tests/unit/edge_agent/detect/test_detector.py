@@ -17,7 +17,7 @@ from edge_agent.detect.rules import Rule, RuleKind
 from edge_agent.detect.runner import Runner
 from edge_agent.detect.session import Session
 from tests.unit.edge_agent.detect import toys
-from wire.alarm import Phase
+from wire.alarm import Phase, Severity
 from wire.clock import Anchor
 from wire.merge import segment_of
 from wire.reading import CellState, Priority, Tick
@@ -179,7 +179,7 @@ def test_after_a_reboot_stamps_begin_anew_and_nothing_is_forgotten(session: Sess
     active = running.step(Tick(SETS.id, 400_000, (0, 0, 500))).alarms
     disk.commit(running)
     booted = detector(session, boot=BOOT + 1)
-    assert booted.restore(disk.slots, now_us=5_000_000) == []
+    assert booted.restore(disk.slots, now_us=5_000_000, offsets_us={BOOT: 0, BOOT + 1: 396_000_000}) == []
     found = booted.step(Tick(SETS.id, 6_000, (0, 0, 0)))
     assert found.codes is not None
     assert SCORE_NONE not in found.codes
@@ -200,8 +200,29 @@ def test_a_gap_over_a_reboot_counts(tmp_path: Path) -> None:
     disk.commit(running)
     for gap_s, kept in ((50, True), (150, False)):
         booted = fresh(2)
-        booted.restore(disk.slots, now_us=3_000_000, gap_us=gap_s * 1_000_000)
+        booted.restore(disk.slots, now_us=3_000_000, offsets_us={1: 0, 2: (9 + gap_s - 3) * 1_000_000})
         assert (booted.step(Tick(one.id, 3_000, (1,))).codes is not None) is kept
+
+
+@pytest.mark.parametrize("offsets_us", [{}, {1: 0}, {2: 0}, {1: 0, 2: -9_000_000}])
+def test_a_gap_that_no_clock_knows_begins_anew(tmp_path: Path, offsets_us: dict[int, int]) -> None:
+    """Also when the two clocks say that the state is of the future."""
+    model = toys.session(tmp_path)
+    one = SeriesSet(SETS.series[:1])
+    rule = Rule(0, SETS.series[0].name, SETS.series[0].unit, RuleKind.HIGH, 0.0, 0.0, 0.0, Severity.WARNING)
+
+    def fresh(boot: int) -> Detector:
+        return Detector(boot, [Watch(one, [(Runner(model, channels_of(one.series)), [0])], [rule])])
+
+    running, disk = fresh(1), Disk()
+    raised = [alarm for row in range(10) for alarm in running.step(Tick(one.id, row * 1000, (1,))).alarms]
+    disk.commit(running)
+    booted = fresh(2)
+    (reason,) = booted.restore(disk.slots, now_us=3_000_000, offsets_us=offsets_us)
+    assert "no trusted clock" in reason
+    found = booted.step(Tick(one.id, 3_000, (1,)))
+    assert found.codes is None
+    assert {alarm.id for alarm in raised} & booted.alarms(), "what a rule had raised is still raised"
 
 
 def test_a_channel_that_was_gone_before_a_reboot_is_gone_since_then(tmp_path: Path) -> None:
@@ -222,7 +243,7 @@ def test_a_channel_that_was_gone_before_a_reboot_is_gone_since_then(tmp_path: Pa
             running.step(row(second, whole=False))
         disk.commit(running)
         booted = fresh(2)
-        booted.restore(disk.slots, now_us=5_000_000, gap_us=5_000_000)
+        booted.restore(disk.slots, now_us=5_000_000, offsets_us={1: 0, 2: (10_019 + gone_s) * 1_000_000})
         for second in range(5, 20):
             booted.step(row(second, whole=False))
         codes = booted.step(row(20, whole=True)).codes

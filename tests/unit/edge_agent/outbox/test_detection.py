@@ -24,6 +24,7 @@ from edge_agent.outbox.recorder import Recorder
 from tests.unit.edge_agent.detect import toys
 from tests.unit.edge_agent.outbox.parts import Gateway, values, values_of, waiting
 from wire.alarm import Alarm, AlarmKey, Phase, Severity
+from wire.clock import NS_PER_MS, NS_PER_S, SyncState
 from wire.codec import decode
 from wire.reading import Priority, Tick
 from wire.segment import SCORE_NONE
@@ -44,9 +45,9 @@ def session() -> Session:
     return Session(load_model(find_model("value-novelty")))
 
 
-def detector(session: Session, rules: Sequence[Rule] = RULES) -> Detector:
+def detector(session: Session, rules: Sequence[Rule] = RULES, boot: int = BOOT) -> Detector:
     runner = Runner(session, channels_of(SET.series), calibration_rows=104)
-    return Detector(BOOT, [Watch(SET, [(runner, (0, 1))], rules)])
+    return Detector(boot, [Watch(SET, [(runner, (0, 1))], rules)])
 
 
 def ticks(count: int) -> list[Tick]:
@@ -131,6 +132,37 @@ def test_an_alarm_hurries_the_commit_and_raises_what_lies_round_it(gateway: Gate
     recorder.commit()
     assert [alarm.phase for alarm in stored_alarms(recorder)] == [Phase.CLEARED]
     assert recorder.detection == ("", [])
+
+
+@pytest.mark.parametrize(
+    ("off_s", "synchronised", "kept"),
+    [
+        (20, (True, True), True),
+        (30 * 86_400, (True, True), False),
+        (20, (False, True), False),
+        (20, (True, False), False),
+    ],
+)
+def test_over_a_reboot_the_gap_is_the_time_that_the_machine_was_off(
+    gateway: Gateway, session: Session, off_s: int, synchronised: tuple[bool, bool], kept: bool
+) -> None:
+    gateway.clock.state = SyncState(synchronised[0], 500)
+    recorder = gateway.start(SET)
+    recorder.detect(detector(session))
+    for second in range(200):
+        gateway.clock.sleep(1)
+        recorder.take([Tick(SET.id, gateway.clock.boottime_ns() // NS_PER_MS, (400 + second % 3, second % 5))])
+    recorder.commit()
+    wall_ns = gateway.clock.wall_ns()
+    gateway.reboot()
+    gateway.clock.offset = wall_ns + off_s * NS_PER_S - gateway.clock.boottime
+    gateway.clock.state = SyncState(synchronised[1], 500)
+    recorder = gateway.start(SET)
+    recorder.detect(detector(session, boot=BOOT + 1))
+    gateway.clock.sleep(1)
+    recorder.take([Tick(SET.id, gateway.clock.boottime_ns() // NS_PER_MS, (400, 2))])
+    recorder.commit()
+    assert (stored_codes(recorder)[0] is not None) is kept, "the first reading after the reboot"
 
 
 def test_changes_of_alarms_that_find_no_room_are_counted_and_told_once(
