@@ -161,15 +161,25 @@ def batches(data: Path, columns: list[Column], rows: int, count: int, seed: int 
     Windows start at random rows. Stamps are the wake-ups of a real Python deadline loop of 1 s.
     """
     chance = random.Random(seed)
-    loop = _table(data / "gateway_self" / "self_deadline_1.0.csv.gz")
-    mono_ms = np.array([int(cell) // 1_000_000 for cell in loop["mono_ns"]], np.int64)
-    wall_ms = np.array([int(cell) // 1_000_000 for cell in loop["wall_ns"]], np.int64)
+    mono_ms, wall_ms = loop_ms(data, "1.0")
     for _ in range(count):
-        chosen = chance.sample(columns, min(COLUMNS, len(columns)))
-        chosen += chance.choices(columns, k=COLUMNS - len(chosen))
+        chosen = fifty(columns, chance)
         cut = tuple(column.cut(chance.randrange(len(column.raw) - rows + 1), rows) for column in chosen)
         at = chance.randrange(len(mono_ms) - rows + 1)
         yield Batch(cut, mono_ms[at : at + rows], wall_ms[at : at + rows])
+
+
+def fifty(columns: list[Column], chance: random.Random) -> list[Column]:
+    """The given ones in random order, then some of them again until there are 50."""
+    chosen = chance.sample(columns, min(COLUMNS, len(columns)))
+    return chosen + chance.choices(columns, k=COLUMNS - len(chosen))
+
+
+def loop_ms(data: Path, period: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """When a real Python deadline loop of `period` ("1.0", "0.1" seconds) woke: CLOCK_MONOTONIC and wall, ms."""
+    loop = _table(data / "gateway_self" / f"self_deadline_{period}.csv.gz")
+    mono, wall = ([int(cell) // 1_000_000 for cell in loop[name]] for name in ("mono_ns", "wall_ns"))
+    return np.array(mono, np.int64), np.array(wall, np.int64)
 
 
 def _table(file: Path, delimiter: str | None = ",") -> dict[str, list[str]]:

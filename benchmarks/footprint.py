@@ -164,20 +164,21 @@ def add_models(config: Path) -> None:
 
 
 @contextmanager
-def cloud(folder: Path) -> Iterator[str]:
-    """A cloud-sync of its own; the address for gateways."""
+def cloud(folder: Path, host: str = "127.0.0.1", within: tuple[str, ...] = ()) -> Iterator[str]:
+    """A cloud-sync of its own; the address for gateways. `within`: a command that runs it elsewhere."""
     data = str(folder / "cloud")
     command = [sys.executable, "-c", "from cloud_sync.cli import main; main()"]
-    subprocess.run([*command, "init", "--data", data, "--host", "127.0.0.1"], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([*command, "init", "--data", data, "--host", host], check=True, stdout=subprocess.DEVNULL)
     issue = [*command, "cert", "issue", "footprint", "--data", data, "--out", str(folder / "keys")]
     subprocess.run(issue, check=True, stdout=subprocess.DEVNULL)
     serve = [
+        *within,
         *command,
         "serve",
         "--data",
         data,
         "--grpc",
-        "127.0.0.1:0",
+        f"{host}:0",
         "--http",
         "127.0.0.1:0",
         "--log-level",

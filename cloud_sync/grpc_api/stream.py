@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
@@ -101,7 +101,8 @@ class Stream:
                 await self._ports.group.submit(self._gateway, message, partial(self._resolved, effect))
             case AskHello(hello):
                 answer = await self._blocking(partial(self._ports.catalog.hello, self._gateway, hello))
-                self._send(self._session.welcome(answer, self._ports.clock.wall_ns() // NS_PER_US))
+                now_us = self._ports.clock.wall_ns() // NS_PER_US
+                self._send(self._session.welcome(answer, now_us, self._ports.group.load))
             case StoreSeriesSets(sets):
                 await self._blocking(partial(self._ports.ingestor.put_series_sets, self._gateway, sets))
             case StoreTombstones(tombstones):
@@ -133,6 +134,9 @@ class Stream:
             await self._changed.wait()
             self._changed.clear()
             frames, self._outgoing = merge_acks(self._outgoing), []
+            for place, frame in enumerate(frames):
+                if isinstance(frame, Ack):  # it tells how much may be on its way from now on
+                    frames[place] = replace(frame, credit_bytes=self._session.grant(self._ports.group.load))
             self._drained.set()
             for frame in frames:
                 async with asyncio.timeout(WRITE_S_MAX):

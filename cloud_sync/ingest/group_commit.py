@@ -33,6 +33,11 @@ class GroupCommit:
         self._room = asyncio.Event()
         self._held_bytes = 0  # queued or being written
 
+    @property
+    def load(self) -> float:
+        """Share of the memory for messages that is taken; streams wait at 1."""
+        return self._held_bytes / HELD_BYTES_MAX
+
     async def submit(self, gateway: str, message: MessageFrame, done: Done) -> None:
         """Queue a message once there is room for it.
 

@@ -8,6 +8,7 @@ order.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import Enum
 
@@ -34,11 +35,20 @@ from wire.sync.frames import (
 from wire.sync.outcomes import AlreadyStored, Corrupt, HelloAnswer, Outcome, Overlaps, Stored, UnknownSeries
 
 CREDIT_BYTES = 1024 * 1024  # at an ack after 250 ms: 4 MB/s, about 4 M readings/s, from one gateway
+LOAD_FREE = 0.25  # of the cloud's memory for messages; up to here nobody is held back
+CREDIT_STEPS = 8  # a grant moves in steps, so that not every ack carries one
+
+
+def credit_at(load: float, most: int = CREDIT_BYTES) -> int:
+    """What a gateway may have unacknowledged when so much of the cloud's memory is taken (0 to 1): `most` up to
+    LOAD_FREE, then less in equal steps, and 1 byte at the end: one message at a time."""
+    share = min(1.0, max(0.0, (1.0 - load) / (1.0 - LOAD_FREE)))
+    return max(1, most * math.floor(share * CREDIT_STEPS) // CREDIT_STEPS)
 
 
 @dataclass(frozen=True, slots=True)
 class SessionOptions:
-    """credit_bytes: how many bytes of messages a gateway may have unacknowledged."""
+    """credit_bytes: how many bytes of messages a gateway may have unacknowledged, at most."""
 
     credit_bytes: int = CREDIT_BYTES
 
@@ -94,6 +104,7 @@ class CloudSession:
         self.gateway_id = gateway_id
         self.options = options or SessionOptions()
         self.unacked_bytes = 0
+        self._granted = 0  # as last told
         self._generation = 0
         self._state = _State.NEW
         self._epochs: frozenset[int] = frozenset()
@@ -133,14 +144,24 @@ class CloudSession:
         self.unacked_bytes += size
         return Ingest(frame)
 
-    def welcome(self, answer: HelloAnswer, server_time_us: int) -> Welcome:
+    def grant(self, load: float) -> int:
+        """What the next ack should say of credit under this load (0 to 1): 0 when it is as told before.
+
+        A gateway learns of less only with the ack, so what it had sent before is taken: the bound that ends a stream
+        is the most that is ever granted.
+        """
+        credit = credit_at(load, self.options.credit_bytes)
+        if credit == self._granted:
+            return 0
+        self._granted = credit
+        return credit
+
+    def welcome(self, answer: HelloAnswer, server_time_us: int, load: float = 0.0) -> Welcome:
         """The answer to `AskHello`. From here on messages are taken."""
         assert self._state is _State.ASKED
         self._state = _State.OPEN
         self._generation = answer.generation
-        return Welcome(
-            answer.generation, answer.coverage, server_time_us, self.options.credit_bytes, answer.need_series
-        )
+        return Welcome(answer.generation, answer.coverage, server_time_us, self.grant(load), answer.need_series)
 
     def recorded(self, effect: StoreTombstones | StoreAlarms) -> Ack:
         """They are durable."""

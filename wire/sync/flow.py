@@ -5,11 +5,12 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from wire.segment import MESSAGE_BYTES_MAX
 from wire.sync.frames import MESSAGES_IN_FLIGHT_MAX
 
 WINDOW_BYTES_START = 16 * 1024  # before the first ack tells the rate
 WINDOW_BYTES_MIN = 4 * 1024  # 2 s of a GPRS link at 2 kB/s: what an alarm may have to wait behind
+# What is merged at most, on any link: 80,000 readings, hardly denser with more; making it holds the caller some 60 ms.
+MERGE_BYTES_MAX = 64 * 1024
 MESSAGE_BYTES_MIN = 1024  # about 1000 readings: larger ones are hardly denser
 QUEUE_S = 1.0  # bulk that stands before the slowest hop: what an alarm waits on a link that is filled
 RATE_GAIN_UP = 0.5
@@ -91,7 +92,7 @@ class Flow:
         share = self.window_bytes / 4
         if self._rate_max:
             share = min(share, self._rate_max * QUEUE_S / 4)
-        return int(min(MESSAGE_BYTES_MAX, max(MESSAGE_BYTES_MIN, share)))
+        return int(min(MERGE_BYTES_MAX, max(MESSAGE_BYTES_MIN, share)))
 
     def admits(self, size: int, *, bulk: bool) -> bool:
         """May a message of this size leave now? One alone always may."""

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from wire.alarm import AlarmKey
 from wire.ranges import Range
-from wire.sync.flow import Flow, Sent
+from wire.sync.flow import MERGE_BYTES_MAX, Flow, Sent
 from wire.sync.frames import AlarmsFrame, GatewayFrame, Hello, MessageFrame, SeriesSetsFrame, TombstonesFrame
 from wire.sync.lanes import Lane, Lanes, Parcel
 from wire.sync.leave import Governor, Leave
@@ -66,10 +66,13 @@ class Sender:
         self._sets_sent: dict[int, int] = {}  # and the id of the next message then
         self._pumped_at = 0.0
         self._paced = False  # the rate cap holds bulk back
+        self._more = False  # there is more, and it may leave at once
 
     @property
     def wakeup(self) -> float | None:
         """When `pump` will find something new to send, if nothing happens before."""
+        if self._more:
+            return self._pumped_at
         times = [self.leave.until, self.live_due, self._flow.ready_at if self._paced else None]
         # Once a time is past, what has not gone waits for acks.
         return min((time for time in times if time is not None and time > self._pumped_at), default=None)
@@ -101,9 +104,10 @@ class Sender:
             self.live_since = now - self._batch_s
 
     def pump(self, now: float) -> list[GatewayFrame]:
-        """Everything that may leave now, most urgent first."""
+        """What may leave now, most urgent first; after MERGE_BYTES_MAX the caller does other things before the rest."""
         self._pumped_at = now
-        self._paced = False
+        self._paced = self._more = False
+        size = 0
         self.leave = leave = self._governor.leave(now)
         out: list[GatewayFrame] = [*self._alarm_frames(now)] if leave.alarms else []
         out += self._tombstone_frames(now) if leave.bulk else []
@@ -114,6 +118,10 @@ class Sender:
                 continue
             while (message := self._message(lane, now)) is not None:
                 out.append(message)
+                size += len(message.segment)
+                if size >= MERGE_BYTES_MAX:
+                    self._more = True
+                    return out
             if not lane.empty:
                 return out  # it waits for acks or for the rate cap, and so does all that is less urgent
         for message_in_flight in self._in_flight.values():

@@ -8,6 +8,9 @@ from wire.ranges import RangeSet
 from wire.reading import LossReason, Tombstone
 from wire.series import SeriesDef, SeriesSet
 from wire.sync.cloud import (
+    CREDIT_BYTES,
+    CREDIT_STEPS,
+    LOAD_FREE,
     AskHello,
     CloudSession,
     Ingest,
@@ -15,6 +18,7 @@ from wire.sync.cloud import (
     StoreAlarms,
     StoreSeriesSets,
     StoreTombstones,
+    credit_at,
 )
 from wire.sync.frames import (
     MESSAGES_IN_FLIGHT_MAX,
@@ -103,6 +107,25 @@ def test_a_message_larger_than_the_credit_may_go_alone() -> None:
     session.received(message(1, size=500))
     with pytest.raises(ProtocolViolation, match="credit is 100"):
         session.received(message(2, size=1))
+
+
+def test_a_grant_falls_in_steps_with_the_load_and_never_to_nothing() -> None:
+    grants = [credit_at(load / 100) for load in range(201)]
+    assert grants == sorted(grants, reverse=True)
+    assert set(grants[: int(100 * LOAD_FREE) + 1]) == {CREDIT_BYTES}
+    assert len(set(grants)) == CREDIT_STEPS + 1
+    assert set(grants[100:]) == {1}, "one message at a time"
+
+
+def test_a_grant_is_told_when_it_changes_and_what_was_under_way_is_taken() -> None:
+    session = opened(credit_bytes=1000)
+    assert session.grant(0.0) == 0, "as Welcome said"
+    session.received(message(1, size=600))
+    assert session.grant(0.9) == 125
+    assert session.grant(0.9) == 0
+    session.received(message(2, size=300))  # it left before the gateway was told of less
+    with pytest.raises(ProtocolViolation, match="credit is 1000"):
+        session.received(message(3, size=200))
 
 
 def test_hello_comes_first_and_once() -> None:

@@ -249,6 +249,27 @@ def test_credit_is_kept() -> None:
     assert sum(len(frame.segment) for frame in sent) <= 3 * size
 
 
+def test_credit_that_shrinks_is_obeyed_and_that_grows_is_used() -> None:
+    """Under load one message at a time goes; what was on its way before stays there."""
+    bench = Bench()
+    for _ in range(60):
+        bench.commit(Priority.ALARM, pairs=20, anchor=replace(ANCHOR, wall_us=bench.outbox.next_seq()))
+    size = len(next(iter(bench.outbox.live.atoms.values())).data)
+    way = messages(bench.connect(credit=4 * size))
+    assert len(way) >= 3
+    stored = RangeSet(atoms_of(way[0]))
+    shrunk = Ack(GENERATION, ((bench.epoch, stored),), (), (way[0].id,), credit_bytes=1)
+    assert bench.sync.received(shrunk, 1.0) == []
+    assert bench.sync.status.credit_bytes == 1
+    for frame in way[1:-1]:
+        assert bench.ack(frame) == []
+    alone = messages(bench.ack(way[-1]))
+    assert len(alone) == 1
+    stored = RangeSet(atoms_of(alone[0]))
+    grown = Ack(GENERATION, ((bench.epoch, stored),), (), (alone[0].id,), credit_bytes=5 * size)
+    assert len(messages(bench.sync.received(grown, 2.0))) >= 4
+
+
 def test_a_stall_ends_the_stream_and_keeps_the_data() -> None:
     bench = Bench(stall_s=20.0)
     bench.commit()

@@ -37,6 +37,7 @@ from tests.unit.cloud_sync.gateway import EPOCH, ROOM, Client, connect, hello, m
 from wire.clock import SystemClock
 from wire.ranges import RangeSet
 from wire.reading import LossReason, Tombstone
+from wire.sync.cloud import CREDIT_BYTES
 from wire.sync.frames import Ack, MessageFrame, NeedSeries, Overlap, Refused, SeriesSetsFrame, TombstonesFrame
 
 Code = grpc.StatusCode
@@ -118,6 +119,22 @@ async def test_a_message_is_acknowledged_when_it_is_durable(cloud: Cloud) -> Non
         await client.call.done_writing()
         assert await client.receive() is None
     assert cloud.ended("done") == 1
+
+
+async def test_credit_shrinks_under_load_and_comes_back(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Welcome and acks say what the cloud's memory allows, and an ack says nothing while it is as before."""
+    grants = []
+    async with connect(cloud.address, cloud.keys) as client:
+        welcome = await client.open()
+        await client.send(SeriesSetsFrame((ROOM,)))
+        for number, load in enumerate((0.0, 0.8, 0.8, 1.5, 0.0), 1):
+            monkeypatch.setattr(GroupCommit, "load", load)
+            await client.send(message(number, 10 * number))
+            ack = await client.receive()
+            assert isinstance(ack, Ack)
+            grants.append(ack.credit_bytes)
+    assert welcome.credit_bytes == CREDIT_BYTES
+    assert grants == [0, CREDIT_BYTES // 4, 0, 1, CREDIT_BYTES]
 
 
 async def test_every_answer_of_the_protocol(cloud: Cloud) -> None:
