@@ -378,6 +378,7 @@ def _offer_pb(offer: EpochOffer) -> pb.EpochOffer:
         offered=offer.offered.to_gaps(),
         predecessor=offer.predecessor,
         predecessor_next_seq=offer.predecessor_next_seq,
+        given_up=offer.given_up.to_gaps(),
     )
 
 
@@ -391,7 +392,8 @@ def _offer(found: pb.EpochOffer) -> EpochOffer:
     if found.HasField("predecessor_next_seq"):
         predecessor_next_seq = found.predecessor_next_seq
         _check(predecessor_next_seq <= SEQ_MAX, f"predecessor_next_seq {predecessor_next_seq} is over {SEQ_MAX}")
-    return EpochOffer(found.epoch, found.next_seq, offered, found.predecessor, predecessor_next_seq)
+    given_up = _ranges(found.given_up)
+    return EpochOffer(found.epoch, found.next_seq, offered, found.predecessor, predecessor_next_seq, given_up)
 
 
 def _series_set_pb(series_set: SeriesSet) -> pb.SeriesSet:

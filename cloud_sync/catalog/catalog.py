@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Protocol
 
 from wire.alarm import Alarm
@@ -55,19 +56,89 @@ class GatewayRow:
 
 
 @dataclass(frozen=True, slots=True)
+class MachineRow:
+    """A machine that has shown a gateway's certificate. `epoch`: what its latest Hello called current."""
+
+    machine: bytes
+    epoch: int
+    first_seen_us: int
+    last_seen_us: int
+    retired: bool
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Gap:
+    """Seq that were given and are nowhere: the latest Hello neither offers them nor gives them up."""
+
+    first: int
+    end: int
+    since_us: int  # when it was noticed, by the database
+
+    @property
+    def count(self) -> int:
+        """How many readings."""
+        return self.end - self.first
+
+
+class EpochEnd(Enum):
+    """What is known of an epoch's last Seq."""
+
+    OPEN = "open"  # it goes on
+    KNOWN = "known"  # its successor has told it
+    UNKNOWN = "unknown"  # after `taken` more may have been given out, of which no record tells
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A gateway's ledger in sum. `gap` is a part of what is pending."""
+
+    gateway: str
+    epochs: int
+    taken: int
+    stored: int
+    tombstoned: int
+    losses_without_seq: int
+    gap: int
+    machines: int  # that are not retired
+
+    @property
+    def pending(self) -> int:
+        """Not stored and not given up."""
+        return self.taken - self.stored - self.tombstoned
+
+    @property
+    def lost(self) -> int:
+        """Given up, lost before they had a number, or in a gap."""
+        return self.tombstoned + self.losses_without_seq + self.gap
+
+    @property
+    def is_cloned(self) -> bool:
+        """Two machines use its certificate."""
+        return self.machines > 1
+
+
+@dataclass(frozen=True, slots=True)
 class EpochLedger:
     """taken = stored + tombstoned + pending, in Seq numbers (cells: values and gaps)."""
 
     epoch: int
     predecessor: int
+    predecessor_next_seq: int | None  # None: unknown
+    end: EpochEnd
     taken: int
     stored: int
     tombstoned: int
     pending: int
     losses_without_seq: int  # estimated counts of power cuts and full rings
     tombstones: tuple[Tombstone, ...]
+    gaps: tuple[Gap, ...]  # of what is pending
     anchor: Anchor | None  # the offset in force
     offset_version: int
+
+    @property
+    def gap(self) -> int:
+        """How many of the pending are in a gap."""
+        return sum(each.count for each in self.gaps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +248,21 @@ class Catalog(Protocol):
 
     def ledger(self, gateway: str) -> list[EpochLedger]:
         """By epoch, oldest first."""
+        ...
+
+    def accounts(self, gateway: str | None = None) -> dict[str, Account]:
+        """The ledger in sum, of each gateway that has connected or of one."""
+        ...
+
+    def machines(self, gateway: str) -> list[MachineRow]:
+        """Those that have shown its certificate, by when they came first."""
+        ...
+
+    def retire_machine(self, gateway: str, machine: bytes) -> bool:
+        """People say that this machine will not come back; False when it is not known, or was retired before.
+
+        What it held is a gap from now on, unless others have it. A Hello of it undoes this.
+        """
         ...
 
     def require_writable(self) -> None:

@@ -74,8 +74,17 @@ def from_rows(rows: set[_Row]) -> Coverage:
     return Coverage(sets[STORED], sets[TOMBSTONED])
 
 
-def save(connection: Connection, rows: Mapping[int, CoverageRows]) -> dict[int, int]:
-    """Write what changed; returns by how many rows each epoch grew."""
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """By how many rows and by how many Seq of each state an epoch's coverage grew."""
+
+    fragments: int
+    stored: int
+    tombstoned: int
+
+
+def save(connection: Connection, rows: Mapping[int, CoverageRows]) -> dict[int, Growth]:
+    """Write what changed; returns by how much each epoch grew."""
     gone, new, growth = [], [], {}
     for epoch_id, entry in rows.items():
         after = entry.after()
@@ -84,9 +93,14 @@ def save(connection: Connection, rows: Mapping[int, CoverageRows]) -> dict[int, 
             {"epoch_id": epoch_id, "first": first, "end": end, "state": state}
             for first, end, state in after - entry.before
         ]
-        growth[epoch_id] = len(after) - len(entry.before)
+        stored, tombstoned = (_count(after, state) - _count(entry.before, state) for state in (STORED, TOMBSTONED))
+        growth[epoch_id] = Growth(len(after) - len(entry.before), stored, tombstoned)
     if gone:
         connection.execute(_delete, gone)
     if new:
         connection.execute(coverage.insert(), new)
     return growth
+
+
+def _count(rows: set[_Row], state: int) -> int:
+    return sum(end - first for first, end, found in rows if found == state)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from cloud_sync.catalog.coverage_rows import Growth
 from cloud_sync.catalog.database import Database, portions
 from cloud_sync.catalog.database_clock import now_us
 from cloud_sync.catalog.schema import boot_offset, epoch, gateway
@@ -35,7 +36,10 @@ _update = (
             for name in (
                 "next_seq",
                 "predecessor",
+                "predecessor_next_seq",
                 "fragments",
+                "stored",
+                "tombstoned",
                 "span_max_us",
                 "offset_version",
                 "offset_us",
@@ -55,13 +59,22 @@ class EpochRow:
     id: int
     next_seq: int
     predecessor: int
+    predecessor_next_seq: int | None
     fragments: int
+    stored: int
+    tombstoned: int
     span_max_us: int
     offset_version: int
     offset_us: int
     anchor_boot_us: int
     synchronised: bool
     uncertainty_us: int
+
+    def grow(self, growth: Growth) -> None:
+        """Its coverage was changed by this much."""
+        self.fragments += growth.fragments
+        self.stored += growth.stored
+        self.tombstoned += growth.tombstoned
 
     @property
     def anchor(self) -> Anchor | None:
@@ -108,7 +121,10 @@ def epoch_row(row: sa.Row[tuple[object, ...]]) -> EpochRow:
         row.id,
         row.next_seq,
         row.predecessor,
+        row.predecessor_next_seq,
         row.fragments,
+        row.stored,
+        row.tombstoned,
         row.span_max_us,
         row.offset_version,
         row.offset_us,
@@ -167,7 +183,10 @@ def save_epochs(connection: Connection, rows: Collection[EpochRow]) -> None:
                     "b_id": row.id,
                     "b_next_seq": row.next_seq,
                     "b_predecessor": row.predecessor,
+                    "b_predecessor_next_seq": row.predecessor_next_seq,
                     "b_fragments": row.fragments,
+                    "b_stored": row.stored,
+                    "b_tombstoned": row.tombstoned,
                     "b_span_max_us": row.span_max_us,
                     "b_offset_version": row.offset_version,
                     **{f"b_{name}": value for name, value in row.offset_values().items()},

@@ -67,7 +67,7 @@ def commit_pack(
         outcomes = [_decide(connection, work, entry, defined) for entry in entries]
         growth = coverage_rows.save(connection, work.coverage)
         for row in work.epochs.values():
-            row.fragments += growth.get(row.id, 0)
+            row.grow(growth[row.id])
         epoch_rows.save_epochs(connection, work.epochs.values())
         epoch_rows.record_offsets(connection, work.offsets)
         if entries:

@@ -22,7 +22,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 STORED = 0  # coverage.state; stored wins over tombstoned
 TOMBSTONED = 1
@@ -63,7 +63,11 @@ epoch = Table(
     Column("epoch", BigInteger, nullable=False),
     Column("next_seq", BigInteger, nullable=False, server_default="0"),
     Column("predecessor", BigInteger, nullable=False, server_default="0"),
+    Column("predecessor_next_seq", BigInteger),  # where that one ended; null: unknown
     Column("fragments", BigInteger, nullable=False, server_default="0"),  # rows in coverage
+    Column("stored", BigInteger, nullable=False, server_default="0"),  # Seq in coverage, by state
+    Column("tombstoned", BigInteger, nullable=False, server_default="0"),
+    Column("unnumbered", BigInteger, nullable=False, server_default="0"),  # losses that never got a Seq
     Column("span_max_us", BigInteger, nullable=False, server_default="0"),  # longest message
     Column("offset_version", BigInteger, nullable=False, server_default="0"),  # 0: no anchor yet
     Column("offset_us", BigInteger, nullable=False, server_default="0"),
@@ -163,6 +167,45 @@ tombstone = Table(
     Column("span_first_us", BigInteger, nullable=False),  # boot
     Column("span_last_us", BigInteger, nullable=False),  # boot
     PrimaryKeyConstraint("epoch_id", "first", "end", "reason"),
+    sqlite_with_rowid=False,
+)
+
+# Machines that have shown this gateway's certificate; `epoch_id` is the epoch that the latest Hello called current.
+machine = Table(
+    "machine",
+    metadata,
+    Column("gateway", String(63), ForeignKey("gateway.id"), nullable=False),
+    Column("machine", LargeBinary, nullable=False),
+    Column("epoch_id", BigInteger, ForeignKey("epoch.id"), nullable=False),
+    Column("first_seen_us", BigInteger, nullable=False),
+    Column("last_seen_us", BigInteger, nullable=False),
+    Column("retired", Boolean, nullable=False, server_default="0"),  # by people: it will not come back
+    PrimaryKeyConstraint("gateway", "machine"),
+    sqlite_with_rowid=False,
+)
+
+# What a machine's latest Hello answers for: Seq that it holds, that it is about to give up, that it will give.
+claim = Table(
+    "claim",
+    metadata,
+    Column("gateway", String(63), ForeignKey("gateway.id"), nullable=False),
+    Column("machine", LargeBinary, nullable=False),
+    Column("epoch_id", BigInteger, ForeignKey("epoch.id"), nullable=False),
+    Column("first", BigInteger, nullable=False),
+    Column("end", BigInteger, nullable=False),
+    PrimaryKeyConstraint("gateway", "machine", "epoch_id", "first"),
+    sqlite_with_rowid=False,
+)
+
+# Seq that no machine's latest Hello answered for. What coverage has of them since is no gap any more: readers subtract.
+gap = Table(
+    "gap",
+    metadata,
+    Column("epoch_id", BigInteger, ForeignKey("epoch.id"), nullable=False),
+    Column("first", BigInteger, nullable=False),
+    Column("end", BigInteger, nullable=False),
+    Column("since_us", BigInteger, nullable=False),
+    PrimaryKeyConstraint("epoch_id", "first"),
     sqlite_with_rowid=False,
 )
 

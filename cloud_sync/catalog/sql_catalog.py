@@ -7,22 +7,31 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from cloud_sync.catalog import alarm_rows, coverage_rows, epoch_rows, pack_commit
-from cloud_sync.catalog.catalog import AlarmRow, EpochLedger, GatewayRow, MessageRow, PackEntry, PackTicket
+from cloud_sync.catalog import alarm_rows, epoch_rows, gap_rows, hello_rows, machine_rows, pack_commit
+from cloud_sync.catalog.catalog import (
+    Account,
+    AlarmRow,
+    EpochLedger,
+    GatewayRow,
+    MachineRow,
+    MessageRow,
+    PackEntry,
+    PackTicket,
+)
 from cloud_sync.catalog.database import Database, open_sqlite
 from cloud_sync.catalog.database_clock import now_us
-from cloud_sync.catalog.ledger import ledger
+from cloud_sync.catalog.ledger import accounts, ledger
 from cloud_sync.catalog.message_index import messages
 from cloud_sync.catalog.postgresql import open_postgresql
-from cloud_sync.catalog.schema import SCHEMA_VERSION, active_alarm, epoch, gateway, meta, metadata, pack
+from cloud_sync.catalog.schema import SCHEMA_VERSION, gateway, meta, metadata, pack
 from cloud_sync.catalog.series_rows import SeriesRows
 from cloud_sync.catalog.tombstone_rows import record_tombstones
-from cloud_sync.errors import ConfigInvalid, TooManyEpochs
+from cloud_sync.catalog.upgrade import OLDEST, mark, upgrade
+from cloud_sync.errors import ConfigInvalid
 from cloud_sync.storage.pack_keys import pack_key
 from wire.alarm import Alarm
 from wire.clock import US_PER_S, Clock
@@ -33,13 +42,11 @@ from wire.sync.frames import Hello
 from wire.sync.outcomes import CatalogOutcome, HelloAnswer
 
 COMMIT_DEADLINE_US = 600 * US_PER_S  # docs/decisions/0051-pack-ids-and-deadlines.md
-EPOCHS_PER_GATEWAY_MAX = 65_536  # one per boot: 179 years of daily boots
 PACK_IDS_PER_BLOCK = 256  # ids reserved by one write; a restart leaves the rest unused
 
 _take_pack_ids = (
     meta.update().values(pack_id_next=meta.c.pack_id_next + PACK_IDS_PER_BLOCK).returning(meta.c.pack_id_next)
 )
-_epochs_of = sa.select(sa.func.count()).select_from(epoch).where(epoch.c.gateway == sa.bindparam("gateway"))
 _gateways = sa.select(
     gateway.c.id,
     gateway.c.first_seen_us,
@@ -128,10 +135,7 @@ class SqlCatalog:
     def hello(self, gateway: str, hello: Hello) -> HelloAnswer:
         """See `Catalog`."""
         with self._database.write() as connection:
-            self._note_gateway(connection, gateway, hello)
-            ids = self._note_epochs(connection, gateway, hello)
-            coverages = coverage_rows.load_whole(connection, ids)
-            coverage = tuple(coverages[row_id].frame() for row_id in ids)
+            coverage = hello_rows.note(self._database, connection, gateway, hello, self._generation)
             defined = self._series.defined(connection, hello.series_sets)
             uses = self._series.use(connection, ((gateway, set_id) for set_id in defined))
         self._series.remember(uses)
@@ -218,6 +222,24 @@ class SqlCatalog:
         with self._database.read() as connection:
             return ledger(connection, gateway)
 
+    def accounts(self, gateway: str | None = None) -> dict[str, Account]:
+        """See `Catalog`."""
+        with self._database.read() as connection:
+            return accounts(connection, gateway)
+
+    def machines(self, gateway: str) -> list[MachineRow]:
+        """See `Catalog`."""
+        with self._database.read() as connection:
+            return machine_rows.of_gateway(connection, gateway)
+
+    def retire_machine(self, gateway: str, machine: bytes) -> bool:
+        """See `Catalog`."""
+        with self._database.write() as connection:
+            epoch_rows.lock_gateways(self._database, connection, [gateway])
+            known = machine_rows.retire(connection, gateway, machine)
+            gap_rows.decide(connection, gateway, {})
+        return known
+
     def require_writable(self) -> None:
         """See `Catalog`."""
         if self._database.refused:
@@ -255,40 +277,6 @@ class SqlCatalog:
         """See `Catalog`."""
         self._database.close()
 
-    def _note_gateway(self, connection: Connection, gateway_id: str, hello: Hello) -> None:
-        told: dict[str, Any] = {
-            "last_seen_us": now_us,
-            "agent_version": _text(hello.agent_version),
-            "config_version": _text(hello.config_version),
-            "machine": hello.machine,
-        }
-        insert = self._database.insert(gateway).values(id=gateway_id, first_seen_us=now_us, **told)
-        connection.execute(insert.on_conflict_do_update(index_elements=[gateway.c.id], set_=told))
-
-    def _note_epochs(self, connection: Connection, gateway_id: str, hello: Hello) -> list[int]:
-        """Note how far each epoch has counted; returns the row ids in Hello's order."""
-        rows = epoch_rows.lock_epochs(self._database, connection, [(gateway_id, offer.epoch) for offer in hello.epochs])
-        before = {row.id: (row.next_seq, row.predecessor) for row in rows.values()}
-        for offer in hello.epochs:
-            row = rows[gateway_id, offer.epoch]
-            row.next_seq = max(row.next_seq, offer.next_seq)
-            row.predecessor = offer.predecessor or row.predecessor
-            previous = rows.get((gateway_id, offer.predecessor))
-            if previous is not None and offer.predecessor_next_seq is not None:
-                previous.next_seq = max(previous.next_seq, offer.predecessor_next_seq)
-        count = connection.execute(_epochs_of, {"gateway": gateway_id}).scalar_one()
-        if count > EPOCHS_PER_GATEWAY_MAX:
-            raise TooManyEpochs(f"gateway {gateway_id} would have {count} epochs, at most {EPOCHS_PER_GATEWAY_MAX}: "
-                                "one is a boot. Try: give it a new certificate with another id")  # fmt: skip
-        changed = [row for row in rows.values() if (row.next_seq, row.predecessor) != before[row.id]]
-        epoch_rows.save_epochs(connection, changed)
-        return [rows[gateway_id, offer.epoch].id for offer in hello.epochs]
-
-
-def _text(claimed: str) -> str:
-    """What a gateway says, as a database can keep it: PostgreSQL has no NUL in text."""
-    return claimed.replace("\0", "\ufffd")
-
 
 def _prepare(database: Database, connection: Connection, create: bool) -> int:
     """Create the tables where there are none, check their version, return the generation."""
@@ -303,15 +291,15 @@ def _prepare(database: Database, connection: Connection, create: bool) -> int:
     if found and meta.name not in found:
         raise ConfigInvalid(f"the database holds tables of something else ({', '.join(sorted(found)[:3])})")
     version = connection.execute(sa.select(meta.c.schema_version)).scalar_one()
-    if version != SCHEMA_VERSION:
+    if OLDEST <= version < SCHEMA_VERSION:
+        database.require_creatable(connection)
+        upgrade(connection, version)
+        mark(connection, SCHEMA_VERSION)
+    elif version != SCHEMA_VERSION:
         raise ConfigInvalid(
             f"the catalog has schema version {version}, this cloud-sync knows {SCHEMA_VERSION}. "
             f"Try: the cloud-sync version that wrote it, or a newer one"
         )
-    if found and active_alarm.name not in found:  # it holds nothing that the changes do not say
-        database.require_creatable(connection)
-        active_alarm.create(connection)
-        alarm_rows.find_active(connection)
     return int(connection.execute(sa.select(meta.c.generation)).scalar_one())
 
 

@@ -8,9 +8,15 @@ import sqlalchemy as sa
 
 from cloud_sync.catalog import coverage_rows, epoch_rows
 from cloud_sync.catalog.database import Database
-from cloud_sync.catalog.schema import tombstone
+from cloud_sync.catalog.schema import epoch, tombstone
 from wire.ranges import SEQ_MAX
 from wire.reading import Tombstone
+
+_lost = sa.select(sa.func.coalesce(sa.func.sum(tombstone.c["count"]), 0)).where(
+    tombstone.c.epoch_id == epoch.c.id, tombstone.c.first == tombstone.c.end
+)
+recount = epoch.update().values(unnumbered=_lost.scalar_subquery())
+_recount = recount.where(epoch.c.id == sa.bindparam("b_id"))
 
 
 def record_tombstones(database: Database, gateway: str, tombstones: Sequence[Tombstone]) -> None:
@@ -30,7 +36,7 @@ def record_tombstones(database: Database, gateway: str, tombstones: Sequence[Tom
             row.next_seq = max(row.next_seq, t.end)
         growth = coverage_rows.save(connection, coverage)
         for row in rows.values():
-            row.fragments += growth[row.id]
+            row.grow(growth[row.id])
         epoch_rows.save_epochs(connection, rows.values())
         insert = database.insert(tombstone)
         told, known = insert.excluded["count"], tombstone.c["count"]
@@ -38,6 +44,9 @@ def record_tombstones(database: Database, gateway: str, tombstones: Sequence[Tom
             index_elements=list(tombstone.primary_key), set_={"count": sa.case((told > known, told), else_=known)}
         )
         connection.execute(larger, [_values(t, rows[gateway, t.epoch].id) for t in tombstones])
+        unnumbered = {rows[gateway, t.epoch].id for t in tombstones if t.first == t.end}
+        if unnumbered:
+            connection.execute(_recount, [{"b_id": row_id} for row_id in unnumbered])
 
 
 def _values(t: Tombstone, epoch_id: int) -> dict[str, int]:

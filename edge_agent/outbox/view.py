@@ -74,7 +74,8 @@ class RecorderView:
                 "SELECT number, epoch, predecessor, predecessor_next_seq, next_seq, low FROM epochs ORDER BY number"
             )
             settled = self._all("SELECT number, first, end FROM settled")
-            records = self._all("SELECT epoch FROM tombstones UNION SELECT epoch FROM alarms")
+            stones = self._all("SELECT epoch, first, end FROM tombstones")
+            alarms = self._all("SELECT DISTINCT epoch FROM alarms")
         finally:
             self._all("COMMIT")
         offers = {
@@ -88,8 +89,13 @@ class RecorderView:
         for number, offer in offers.items():
             for first, end in self._requests.hidden(number):
                 offer.offered.discard(first, end)
-        to_send = {epoch for (epoch,) in records}
+            offer.given_up.update(self._requests.asides(number))
         named = list(offers.values())
+        by_epoch = {offer.epoch: offer for offer in named}
+        for epoch, first, end in stones:
+            if epoch in by_epoch:
+                by_epoch[epoch].given_up.add(first, end)
+        to_send = {epoch for epoch, *_ in (*stones, *alarms)}
         older, recent = named[:-EPOCHS_RECENT], named[-EPOCHS_RECENT:]
         busy = [offer for offer in older if offer.offered or offer.epoch in to_send]
         return busy[: EPOCHS_MAX - len(recent)] + recent

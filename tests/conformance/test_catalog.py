@@ -1,148 +1,20 @@
-"""What every catalog must do. A new implementation joins `CATALOGS`."""
+"""What every catalog must do."""
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Callable, Iterator
-from pathlib import Path
-
 import pytest
 
-from cloud_sync.catalog import sql_catalog
-from cloud_sync.catalog.catalog import Catalog, PackEntry
-from cloud_sync.catalog.sql_catalog import COMMIT_DEADLINE_US, SqlCatalog
+from cloud_sync.catalog import hello_rows
+from cloud_sync.catalog.catalog import Catalog
+from cloud_sync.catalog.sql_catalog import COMMIT_DEADLINE_US
 from cloud_sync.errors import PackExpired, TooManyEpochs
+from tests.conformance.catalogs import SETS, T0_US, TRUSTED, DialClock, Open, S, commit, entry, hello, lost, stored
 from wire.alarm import Alarm, Phase, Severity
-from wire.clock import Anchor, SyncState
+from wire.clock import Anchor
 from wire.ranges import RangeSet
-from wire.reading import Kind, LossReason, Priority, Tombstone
-from wire.segment import AtomRef, BlockHeader, Header
-from wire.series import SeriesDef, SeriesSet
-from wire.sync.frames import EpochOffer, Hello
-from wire.sync.outcomes import AlreadyStored, CatalogOutcome, Overlaps, Stored, UnknownSeries
-
-T0_US = 1_800_000_000_000_000
-S = 1_000_000
-SETS = SeriesSet((SeriesDef("room", "temperature", "Cel"),)), SeriesSet((SeriesDef("room", "humidity", "%RH"),))
-TRUSTED = Anchor(10 * S, T0_US + 10 * S, True, 500)
-
-
-class DialClock:
-    """A clock that a test turns."""
-
-    turned: Callable[[int], object] = staticmethod(lambda now_us: None)  # tells a server
-
-    def __init__(self) -> None:
-        self._now_us = T0_US
-
-    @property
-    def now_us(self) -> int:
-        return self._now_us
-
-    @now_us.setter
-    def now_us(self, now_us: int) -> None:
-        self._now_us = now_us
-        self.turned(now_us)
-
-    def wall_ns(self) -> int:
-        return self.now_us * 1000
-
-    def boottime_ns(self) -> int:
-        return self.wall_ns()
-
-    def sync_state(self) -> SyncState:
-        return SyncState(True, 0)
-
-    def sleep(self, seconds: float) -> None:
-        self.now_us += int(seconds * S)
-
-
-Open = Callable[[], Catalog]
-
-
-def sqlite(request: pytest.FixtureRequest, folder: Path, clock: DialClock) -> Open:
-    return lambda: SqlCatalog.open(folder / "catalog.sqlite", clock)
-
-
-def postgresql(request: pytest.FixtureRequest, folder: Path, clock: DialClock) -> Open:
-    """A schema of its own, in which `clock_timestamp` is the test's dial instead of the server's clock."""
-    server = request.getfixturevalue("postgresql_server")
-    schema, dial = f"t{secrets.token_hex(6)}", server.folder / f"dial-{secrets.token_hex(6)}"
-    server.execute(
-        f"CREATE SCHEMA {schema}",
-        f"""CREATE FUNCTION {schema}.clock_timestamp() RETURNS timestamptz LANGUAGE sql VOLATILE AS $$
-            SELECT timestamptz 'epoch' + pg_read_file('{dial}')::bigint * interval '1 microsecond' $$""",
-    )
-    clock.turned = lambda now_us: dial.write_text(str(now_us))
-    clock.turned(clock.now_us)
-    url = server.url(options=f"-csearch_path%3D{schema},pg_catalog")
-    return lambda: SqlCatalog.open_postgresql(url, clock, create=True)
-
-
-CATALOGS = {"sqlite": sqlite, "postgresql": postgresql}
-
-
-@pytest.fixture
-def clock() -> DialClock:
-    return DialClock()
-
-
-@pytest.fixture(params=CATALOGS)
-def reopen(request: pytest.FixtureRequest, tmp_path: Path, clock: DialClock) -> Iterator[Open]:
-    opened: list[Catalog] = []
-    open_ = CATALOGS[request.param](request, tmp_path, clock)
-
-    def make() -> Catalog:
-        for old in opened:
-            old.close()
-        opened[:] = [open_()]
-        return opened[0]
-
-    yield make
-    for catalog in opened:
-        catalog.close()
-
-
-@pytest.fixture
-def catalog(reopen: Open) -> Catalog:
-    return reopen()
-
-
-def hello(*offers: EpochOffer, sets: tuple[int, ...] = ()) -> Hello:
-    return Hello(b"m" * 16, "1.0", "cfg", 0, offers or (EpochOffer(7, 0, RangeSet()),), sets)
-
-
-def entry(
-    *ranges: tuple[int, int],
-    gateway: str = "gw-a",
-    epoch: int = 7,
-    anchor: Anchor = TRUSTED,
-    span: tuple[int, int] = (10 * S, 20 * S),
-    sets: tuple[SeriesSet, ...] = SETS[:1],
-    next_seq: int = 0,
-    offset: int = 100,
-) -> PackEntry:
-    atoms = tuple(AtomRef(first, end - first, (end - first,)) for first, end in ranges)
-    blocks = tuple(BlockHeader(s.id, 1, 1) for s in sets)
-    header = Header(Priority.NORMAL, Kind.RAW, anchor, atoms, blocks)
-    return PackEntry(gateway, epoch, next_seq, header, offset, 50, *span)
-
-
-def commit(catalog: Catalog, *entries: PackEntry) -> list[CatalogOutcome]:
-    return catalog.commit_pack(catalog.open_pack(), 1000, entries)
-
-
-def stored(catalog: Catalog, gateway: str = "gw-a", epoch: int = 7) -> list[tuple[int, int]]:
-    return list(catalog.hello(gateway, hello(EpochOffer(epoch, 0, RangeSet()))).coverage[0].stored)
-
-
-@pytest.fixture
-def ready(catalog: Catalog) -> Catalog:
-    """A catalog that knows both series sets for gw-a and gw-b."""
-    catalog.put_series_sets("gw-a", SETS)
-    catalog.put_series_sets("gw-b", SETS)
-    return catalog
-
+from wire.reading import LossReason
+from wire.sync.frames import EpochOffer
+from wire.sync.outcomes import AlreadyStored, Overlaps, Stored, UnknownSeries
 
 # -- who is there ---------------------------------------------------------------------------------------------------
 
@@ -184,7 +56,7 @@ def test_hello_answers_in_its_own_order_and_asks_for_unknown_sets(ready: Catalog
 
 
 def test_a_gateway_cannot_name_epochs_for_ever(ready: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sql_catalog, "EPOCHS_PER_GATEWAY_MAX", 10)
+    monkeypatch.setattr(hello_rows, "EPOCHS_PER_GATEWAY_MAX", 10)
     ten = [EpochOffer(100 + n, 0, RangeSet()) for n in range(10)]
     ready.hello("gw-c", hello(*ten))
     with pytest.raises(TooManyEpochs, match="gw-c would have 11 epochs, at most 10"):
@@ -369,10 +241,6 @@ def test_of_two_trusted_anchors_the_later_look_wins_in_any_order(ready: Catalog)
 
 
 # -- what is gone ---------------------------------------------------------------------------------------------------
-
-
-def lost(first: int, end: int, reason: LossReason = LossReason.EVICTED, count: int | None = None) -> Tombstone:
-    return Tombstone(7, first, end, reason, end - first if count is None else count, 1, 2)
 
 
 def test_taken_is_stored_and_tombstoned_and_pending(ready: Catalog) -> None:

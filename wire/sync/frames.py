@@ -19,13 +19,17 @@ MESSAGES_IN_FLIGHT_MAX = 256  # unanswered on one stream, besides the credit in 
 
 @dataclass(frozen=True, slots=True)
 class EpochOffer:
-    """What a gateway says of one epoch: how far it has counted and what it still holds."""
+    """What a gateway says of one epoch: how far it has counted and what it still holds.
+
+    `given_up`: the ranges whose tombstones are still to be sent, so that nobody takes them for a gap meanwhile.
+    """
 
     epoch: int
     next_seq: int
     offered: RangeSet
     predecessor: int = 0  # 0: the outbox' first epoch
     predecessor_next_seq: int | None = None  # None: unknown
+    given_up: RangeSet = field(default_factory=RangeSet)
 
 
 @dataclass(frozen=True, slots=True)

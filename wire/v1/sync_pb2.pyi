@@ -62,18 +62,20 @@ class Hello(_message.Message):
     def __init__(self, protocol: _Optional[int] = ..., machine: _Optional[bytes] = ..., agent_version: _Optional[str] = ..., config_version: _Optional[str] = ..., models: _Optional[_Mapping[str, str]] = ..., generation_seen: _Optional[int] = ..., epochs: _Optional[_Iterable[_Union[EpochOffer, _Mapping]]] = ..., series_sets: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class EpochOffer(_message.Message):
-    __slots__ = ("epoch", "next_seq", "offered", "predecessor", "predecessor_next_seq")
+    __slots__ = ("epoch", "next_seq", "offered", "predecessor", "predecessor_next_seq", "given_up")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     NEXT_SEQ_FIELD_NUMBER: _ClassVar[int]
     OFFERED_FIELD_NUMBER: _ClassVar[int]
     PREDECESSOR_FIELD_NUMBER: _ClassVar[int]
     PREDECESSOR_NEXT_SEQ_FIELD_NUMBER: _ClassVar[int]
+    GIVEN_UP_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     next_seq: int
     offered: _containers.RepeatedScalarFieldContainer[int]
     predecessor: int
     predecessor_next_seq: int
-    def __init__(self, epoch: _Optional[int] = ..., next_seq: _Optional[int] = ..., offered: _Optional[_Iterable[int]] = ..., predecessor: _Optional[int] = ..., predecessor_next_seq: _Optional[int] = ...) -> None: ...
+    given_up: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, epoch: _Optional[int] = ..., next_seq: _Optional[int] = ..., offered: _Optional[_Iterable[int]] = ..., predecessor: _Optional[int] = ..., predecessor_next_seq: _Optional[int] = ..., given_up: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Message(_message.Message):
     __slots__ = ("id", "epoch_index", "next_seq", "segment")

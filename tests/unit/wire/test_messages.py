@@ -148,12 +148,15 @@ def ends() -> tuple[GatewayFrames, CloudFrames]:
 @given(
     st.lists(
         st.builds(
-            lambda epoch, offered, more, before, known: EpochOffer(epoch, offered.end + more, offered, before, known),
+            lambda epoch, offered, more, before, known, given_up: EpochOffer(
+                epoch, offered.end + more, offered, before, known, given_up
+            ),
             st.integers(1, SEQ_MAX),
             range_sets(),
             st.integers(0, 9),
             hashes,
             st.none() | hashes,
+            range_sets(),
         ),
         min_size=1,
         max_size=4,

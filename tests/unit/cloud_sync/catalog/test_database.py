@@ -11,8 +11,9 @@ import pytest
 from cloud_sync.catalog.database import open_sqlite, require_durable
 from cloud_sync.catalog.sql_catalog import SqlCatalog
 from cloud_sync.errors import CatalogDown, ConfigInvalid
-from tests.unit.cloud_sync.gateway import DialClock, hello
+from tests.unit.cloud_sync.gateway import EPOCH, DialClock, hello
 from wire.alarm import Alarm, Phase, Severity
+from wire.reading import LossReason, Tombstone
 
 
 def test_commits_are_fsynced(tmp_path: Path) -> None:
@@ -64,6 +65,7 @@ def test_a_catalog_without_the_table_of_active_alarms_gets_it(tmp_path: Path) ->
     catalog.close()
     with sqlite3.connect(path) as connection:
         connection.execute("DROP TABLE active_alarm")
+        connection.execute("UPDATE meta SET schema_version = 1")
     connection.close()
     catalog = SqlCatalog.open(path, DialClock())
     assert catalog.active_alarms() == {"gw-a": 1}
@@ -88,3 +90,27 @@ def test_errors_of_the_database_are_ours(tmp_path: Path) -> None:
     with pytest.raises(CatalogDown, match="coverage"):
         catalog.hello("gw-a", hello())
     catalog.close()
+
+
+def test_a_catalog_of_version_1_is_brought_up(tmp_path: Path) -> None:
+    """Tables and columns that are missing are made; the sums are those of what was stored."""
+    path = tmp_path / "catalog.sqlite"
+    catalog = SqlCatalog.open(path, DialClock())
+    catalog.hello("gw-a", hello())
+    catalog.record_tombstones("gw-a", [Tombstone(EPOCH, 5, 15, LossReason.EVICTED, 10)])
+    catalog.record_tombstones("gw-a", [Tombstone(EPOCH, 20, 20, LossReason.POWER_CUT, 3)])
+    expected = replace(catalog.accounts()["gw-a"], machines=0, gap=0)
+    catalog.close()
+    connection = sqlite3.connect(path)
+    for table in ("machine", "claim", "gap"):
+        connection.execute(f"DROP TABLE {table}")
+    for column in ("predecessor_next_seq", "stored", "tombstoned", "unnumbered"):
+        connection.execute(f"ALTER TABLE epoch DROP COLUMN {column}")
+    connection.execute("UPDATE meta SET schema_version = 1")
+    connection.commit()
+    connection.close()
+    for _ in range(2):
+        catalog = SqlCatalog.open(path, DialClock())
+        assert catalog.accounts() == {"gw-a": expected}
+        assert expected.tombstoned == 10
+        catalog.close()
