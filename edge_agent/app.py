@@ -20,6 +20,8 @@ from edge_agent.config.model import CloudSection, Config
 from edge_agent.control import ControlServer, RequestRefused
 from edge_agent.detection import Detection, is_wanted
 from edge_agent.health import ALIVE_S_MAX, Notifier, watchdog_period_s
+from edge_agent.ota.probation import Probation
+from edge_agent.ota.slots import Slots
 from edge_agent.outbox.options import OutboxOptions
 from edge_agent.outbox.recorder import Recorder
 from edge_agent.sources.sources import Sources, make_lines
@@ -67,7 +69,7 @@ class Agent:
         self._sources = Sources(lines, self._recorder.take, clock)
         self._brokers = make_brokers(config, lines, self._recorder, clock)
         self._sync = make_sync(config, self._recorder, clock, machine)
-        self._detection = make_detection(config, lines, self._brokers, self._recorder)
+        self._detection = make_detection(config, lines, self._brokers, self._recorder, clock)
         prepare = self._detection.load if self._detection is not None else None
         self._writer = Writer(self._recorder, self._committed, clock, prepare)
         self._recorder.wake = self._writer.poke
@@ -83,6 +85,7 @@ class Agent:
         )
         operations = {"status": lambda _: self._view.status(), "read": self._read}
         rate_max = 0.0 if config.cloud is None else config.cloud.rate_max
+        operations["load-models"] = self._load_models
         operations |= SyncOperations(self._sync, self._recorder.stats, clock, rate_max).by_name()
         self._control = ControlServer(config.runtime_dir, operations)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -141,6 +144,8 @@ class Agent:
             if failure is not None:
                 raise failure
             self._view.look()
+            if self._detection is not None and await asyncio.to_thread(self._detection.look):
+                self._writer.ask(self._detection.load)
             now_ns = self._clock.boottime_ns()
             lines = [f"STATUS={self._view.line()}"]
             if self._sources.is_alive(now_ns, ALIVE_S_MAX) and self._writer.is_alive(now_ns, ALIVE_S_MAX):
@@ -178,6 +183,13 @@ class Agent:
             self._recorder.close()
         else:
             self._recorder.abandon()
+
+    def _load_models(self, request: Mapping[str, Any]) -> object:
+        """Take over what was installed; soon, by the writer's thread."""
+        if self._detection is None:
+            return {"loading": False}
+        self._writer.ask(self._detection.load)
+        return {"loading": True}
 
     def _read(self, request: Mapping[str, Any]) -> object:
         sensor = request.get("sensor")
@@ -229,7 +241,7 @@ def make_brokers(config: Config, lines: Sequence[BusLine], recorder: Recorder, c
 
 
 def make_detection(
-    config: Config, lines: Sequence[BusLine], brokers: Brokers | None, recorder: Recorder
+    config: Config, lines: Sequence[BusLine], brokers: Brokers | None, recorder: Recorder, clock: Clock
 ) -> Detection | None:
     """What looks for alarms, where the configuration asks for any; brokers are told of them."""
     if not is_wanted(config):
@@ -240,7 +252,8 @@ def make_detection(
     if brokers is not None:
         sets += [(inlet.set, None) for link in brokers.links for inlet in link.inlets]
     tell = brokers.alarm if brokers is not None else lambda alarm: None
-    return Detection(config, sets, recorder, content_id(boot_id().encode()), tell)
+    probation = Probation(Slots(config.state_dir, clock), clock)
+    return Detection(config, sets, recorder, content_id(boot_id().encode()), tell, probation)
 
 
 def policy_options(cloud: CloudSection) -> PolicyOptions:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from edge_agent.commands.model import model
+from edge_agent.commands.model_slots import COMMANDS as SLOT_COMMANDS
 from edge_agent.commands.options import file_option, json_option
 from edge_agent.commands.sync import sync
 
@@ -113,6 +114,8 @@ def version() -> None:
     click.echo(VERSION)
 
 
+for slot_command in SLOT_COMMANDS:
+    model.add_command(slot_command)
 main.add_command(model)
 main.add_command(sync)
 

@@ -17,8 +17,11 @@ from wire.series import SeriesSet
 
 if TYPE_CHECKING:
     from edge_agent.detect.detector import Detector
+    from edge_agent.ota.probation import Probation
 
 log = logging.getLogger(__name__)
+
+FAILURES_MAX = 10  # runs without a score, that a release on probation may have
 
 
 def is_wanted(config: Config) -> bool:
@@ -36,19 +39,28 @@ class Detection:
         recorder: Recorder,
         boot: int,
         tell: Callable[[Alarm], None],
+        probation: Probation | None = None,
     ) -> None:
         """`sets` with the seconds between their ticks, None for those that come as they like. `tell`: see
-        `Recorder.detect`."""
+        `Recorder.detect`. `probation` looks after models that were installed over the air."""
         self._config = config
         self._sets = sets
         self._recorder = recorder
         self._boot = boot
         self._tell = tell
+        self._probation = probation
+        self._begun = False
         self._detector: Detector | None = None
         self._refused: dict[str, str] = {}
 
     def load(self) -> None:
-        """Load models and put the detector into the line; takes about a second. Never raises: readings go on."""
+        """Load models and put the detector into the line; takes about a second. Never raises: readings go on.
+
+        Called again, it takes over what was installed meanwhile; the models' state goes on where the model is the same.
+        """
+        if self._probation is not None and not self._begun:
+            self._probation.begin()
+        self._begun = True
         try:
             from edge_agent.detect.assembly import Grid, assemble
 
@@ -62,6 +74,13 @@ class Detection:
         self._refused = made.refused
         self._recorder.detect(made.detector, self._tell)
         self._detector = made.detector
+
+    def look(self) -> bool:
+        """Judge releases on probation; True when one went back and `load` is due again."""
+        if self._probation is None:
+            return False
+        states = [model for model in self.models() if model["state"] != "loading"]
+        return self._probation.look([(str(one["model"]).partition("/")[0], _trouble(one)) for one in states])
 
     def models(self) -> list[dict[str, Any]]:
         """One document per model and series set. `state`: loading, calibrating, running or stopped."""
@@ -96,6 +115,15 @@ class Detection:
 
     def _name(self, label: str) -> str:
         return next(plan.name for plan in self._config.models if plan.id == label)
+
+
+def _trouble(model: dict[str, Any]) -> str:
+    """Why a model should not stay, while it is on probation; empty when it works."""
+    if model["state"] == "stopped":
+        return str(model["reason"])
+    if model["failures"] < FAILURES_MAX:
+        return ""
+    return f"{model['failures']} runs gave no score{': ' if model['reason'] else ''}{model['reason']}"
 
 
 def _model(label: str, name: str, state: str, reason: str) -> dict[str, Any]:

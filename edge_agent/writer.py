@@ -51,11 +51,17 @@ class Writer:
         self.failure: BaseException | None = None  # what ended the thread
         self._poked = threading.Event()
         self._stopping = False
+        self._asked: Callable[[], None] | None = None
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
 
     def start(self) -> None:
         """Begin."""
         self._thread.start()
+
+    def ask(self, work: Callable[[], None]) -> None:
+        """Have this done by the writer's thread soon, after a commit; of several, the last. For any thread."""
+        self._asked = work
+        self._poked.set()
 
     def poke(self) -> None:
         """Look now whether a commit is due: the journal is filling up, or an alarm waits. For any thread."""
@@ -107,6 +113,10 @@ class Writer:
             if self._prepare is not None:
                 self._prepare()
             while not self._stopping:
+                asked, self._asked = self._asked, None
+                if asked is not None:
+                    self.commit()
+                    asked()
                 wait_s = self.step()
                 self._poked.wait(max(0.0, min(wait_s, WAIT_S_MAX)))
                 self._poked.clear()

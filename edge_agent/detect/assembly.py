@@ -14,7 +14,7 @@ from edge_agent.config.model import Config
 from edge_agent.detect.contract import load_model
 from edge_agent.detect.detector import Detector, Watch, channels_of
 from edge_agent.detect.errors import ModelRefused
-from edge_agent.detect.library import FOLDERS, find_model
+from edge_agent.detect.library import FOLDERS, MODELS, find_model
 from edge_agent.detect.rules import Rule, RuleKind
 from edge_agent.detect.runner import Runner
 from edge_agent.detect.session import Session
@@ -43,7 +43,7 @@ def assemble(config: Config, grids: Sequence[Grid], boot: int) -> Assembled:
     refused: dict[str, str] = {}
     for plan in config.models:
         try:
-            folders = (Path(plan.folder),) if plan.folder else FOLDERS
+            folders = (Path(plan.folder),) if plan.folder else (config.state_dir / MODELS, *FOLDERS)
             session = Session(load_model(find_model(plan.name, folders)))
         except (ModelRefused, ImportError) as error:
             refused[plan.id] = str(error)

@@ -89,6 +89,14 @@ def replay(session: Session, golden: Golden, rows: slice = slice(None)) -> tuple
     return np.stack(scores), state
 
 
+def first_tick(session: Session) -> dict[str, F32]:
+    """Everything that goes into one run of one row, by the golden vectors. Raises ModelRefused."""
+    golden = load_golden(session)
+    names = ("x", "mask", "dt")
+    params = {param.name: golden[param.name][:1] for param in session.model.manifest.params}
+    return {name: golden[name][0][:1] for name in names} | params | _fresh(session, 1)
+
+
 def _fresh(session: Session, rows: int) -> dict[str, F32]:
     shapes = session.model.state_shapes
     return {

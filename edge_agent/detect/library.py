@@ -7,6 +7,7 @@ from pathlib import Path
 
 from edge_agent.detect.errors import ModelRefused
 
+MODELS = "models"  # in the state directory: what was installed over the air
 FOLDERS = (
     Path("/var/lib/edge-agent/models"),
     Path("/usr/share/edge-agent/models"),

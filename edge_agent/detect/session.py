@@ -20,7 +20,8 @@ from edge_agent.detect.errors import ModelRefused, RunFailed
 F32 = NDArray[np.float32]
 
 
-def _runtime() -> Any:
+def load_runtime() -> Any:
+    """The library, told to report nothing."""
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     os.environ["ORT_TELEMETRY_DISABLED"] = "1"
     import onnxruntime
@@ -34,7 +35,7 @@ class Session:
 
     def __init__(self, model: Model) -> None:
         """Raises ModelRefused when the runtime cannot make a session of the graph."""
-        runtime = _runtime()
+        runtime = load_runtime()
         options = runtime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1

@@ -19,7 +19,7 @@ from tuf.api.metadata import TargetFile, Targets
 
 from edge_agent.errors import StateUnusable
 from edge_agent.ota.download import Download
-from edge_agent.ota.durable import NEW_SUFFIX, write_durable
+from edge_agent.ota.durable import NEW_SUFFIX, make_folder, write_durable
 from edge_agent.ota.errors import FetchFailed, FileMissing, MetadataRejected, OtaError, StorageFailed, TargetUnknown
 from edge_agent.ota.fetch import Fetcher, fetch_bytes
 from edge_agent.ota.trust import Trust
@@ -137,6 +137,28 @@ class TufClient:
         if target is None:
             raise TargetUnknown(f"no role names the target {target_name[:200]!r}")
         return target
+
+    def roles(self) -> list[str]:
+        """The roles that the targets role delegates to by name, in their order. Raises as `find` does."""
+        with self._locked():
+            delegations = self._top().delegations
+            return list(delegations.roles or {}) if delegations else []
+
+    def listed(self, role: str) -> list[str]:
+        """Names of the targets that one of `roles` names itself. Raises TargetUnknown for another, and as `find`."""
+        with self._locked():
+            delegations = self._top().delegations
+            if delegations is None or role not in (delegations.roles or {}):
+                raise TargetUnknown(f"no role {role[:80]!r} is delegated to")
+            assert self._trust is not None
+            return list(self._load_targets(self._trust, role, "targets").targets)
+
+    def _top(self) -> Targets:
+        """The targets role, after a refresh unless there was one."""
+        if self._trust is None:
+            self._refresh()
+        assert self._trust is not None
+        return self._load_targets(self._trust, "targets", "root")
 
     def _refresh(self) -> None:
         self._trust = None
@@ -290,7 +312,10 @@ class TufClient:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         try:
+            make_folder(self._folder)
             lock = StateLock(self._folder, LOCK)
+        except OSError as error:
+            raise StorageFailed.of(self._folder, error) from error
         except StateUnusable as error:
             raise StorageFailed(str(error), "disk") from error
         try:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_agent.ota.durable import Growing, name_durable
+from edge_agent.ota.durable import Growing, make_folder, name_durable
 from edge_agent.ota.errors import FetchFailed, StorageFailed, TargetRejected
 from edge_agent.ota.fetch import READ_BYTES, Fetcher
 from wire.clock import NS_PER_S, Clock
@@ -50,7 +50,7 @@ class Download:
         try:
             if self._is_signed(self._path):
                 return
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self._path.parent)
             self._require_room()
             while True:
                 before = self._have()

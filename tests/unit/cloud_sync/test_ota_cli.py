@@ -20,13 +20,19 @@ from cloud_sync.rollout.keys import load_key
 from cloud_sync.rollout.repository import Repository
 from cloud_sync.rollout.resigning import keep_current
 from cloud_sync.storage.local_store import LocalStore
+from edge_agent.cli import main as edge_agent
 from edge_agent.ota.__main__ import main as edge_agent_ota
 from wire.clock import SystemClock
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = ROOT / "docs/operating/ota.md"
 PASSPHRASE = "correct horse"
-PROGRAMS: dict[str, click.Command] = {"edge-ota": edge_ota, "python": edge_agent_ota}
+PROGRAMS: dict[str, click.Command] = {
+    "edge-ota": edge_ota,
+    "python": edge_agent_ota,
+    "edge-agent": edge_agent,
+    "cloud-sync": cloud_sync,
+}
 
 
 @pytest.fixture
@@ -35,6 +41,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("EDGE_OTA_PASSPHRASE", PASSPHRASE)
     assert CliRunner().invoke(cloud_sync, ["init", "--data", "data"]).exit_code == 0
+    (tmp_path / "agent.toml").write_text('[agent]\nstate_dir = "state"\nruntime_dir = "run"\n')
+    monkeypatch.setenv("EDGE_AGENT_CONFIG", str(tmp_path / "agent.toml"))
     shutil.copytree(ROOT / "models/value-novelty", tmp_path / "models/value-novelty")
     return tmp_path
 
@@ -181,3 +189,49 @@ async def test_a_service_without_a_repository_waits(place: Path, caplog: pytest.
         await until(lambda told=told: told in caplog.text)
         task.cancel()
     assert caplog.text.count("WARNING") == 1
+
+
+def published(version: int) -> None:
+    """The shipped model as a release, and a stick with it."""
+    run("edge-ota model push models/value-novelty/1 --keys keys --data data")
+    run(f"edge-ota export --usb stick{version} --data data")
+
+
+@pytest.mark.usefixtures("place")
+def test_a_gateway_s_slots_from_sticks() -> None:
+    run("edge-ota key init --keys keys --data data --family value-novelty --threshold 1 --of 1")
+    assert "init comes first" in run("edge-agent model import models", 1).stderr
+    assert "nothing was installed" in run("edge-agent model explain").stderr
+    assert "nothing of 'value-novelty'" in run("edge-agent model rollback value-novelty", 1).stderr
+    for counter in (1, 2):
+        published(counter)
+        root = "--root keys/root.json" if counter == 1 else ""
+        told = json.loads(run(f"edge-agent model import stick{counter} {root} --json").stdout)
+        assert [(one["release"], one["reason"]) for one in told["outcomes"]] == [(f"value-novelty/{counter}", "")]
+    assert "it runs already" in run("edge-agent model import stick2 --family value-novelty").stdout
+    run("edge-agent model activate value-novelty/1")
+    assert "does not lie here; there is value-novelty/2" in run("edge-agent model activate value-novelty/9", 1).stderr
+    explained = json.loads(run("edge-agent model explain --json").stdout)["families"]["value-novelty"]
+    assert (explained["active"], explained["previous"]) == ("value-novelty/1", "value-novelty/2")
+    assert run("edge-agent model rollback value-novelty").stdout == "value-novelty/2 of value-novelty runs now\n"
+    assert run("edge-agent model rollback value-novelty").stdout == "the factory model of value-novelty runs now\n"
+    shown = run("edge-agent model explain value-novelty").stdout
+    assert shown.startswith("value-novelty: the factory model\n  previous  none\n")
+    assert "rolled_back  operator: asked for on the command line" in shown
+    told = json.loads(run("edge-agent model import stick2 --json", 1).stdout)
+    assert told["outcomes"][0]["reason"] == "quarantined"
+
+
+def test_a_stick_of_strangers_is_refused(place: Path) -> None:
+    run("edge-ota key init --keys keys --data data --family value-novelty --threshold 1 --of 1")
+    published(1)
+    run("edge-agent model import stick1 --root keys/root.json")
+    shutil.copytree(place / "stick1", place / "bad")
+    file = next((place / "bad/targets/models/value-novelty/1").glob("*.model.onnx"))
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    assert run("edge-agent model import bad").exit_code == 0  # it runs already, by its hash
+    assert run("cloud-sync init --data data2", 0)
+    run("edge-ota key init --keys keys2 --data data2 --family value-novelty --threshold 1 --of 1")
+    run("edge-ota model push models/value-novelty/1 --keys keys2 --data data2")
+    run("edge-ota export --usb foreign --data data2")
+    assert "is signed by 0 of 1 keys" in run("edge-agent model import foreign", 1).stderr
