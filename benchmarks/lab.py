@@ -6,15 +6,19 @@ python -m benchmarks.lab --json benchmarks/results/lab.json
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
+from pathlib import Path
+
+from rich.console import Console
 
 from benchmarks.report import OURS, Report
 from simulator.lab.board import scoreboard, watch
 from simulator.lab.outcome import Score, score
 from simulator.lab.peers.run import NAMES, describe
 from simulator.lab.processes import LabFailed
-from simulator.lab.trials import Agent, Order, run_trials
+from simulator.lab.trials import Agent, Order, bench_for, run_trials
 
 METHOD = (
     "Seeded trials; each draws faults at random times, then a quiet time, then sets of distinct values are compared. "
@@ -44,36 +48,48 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--virtual", type=int, default=1000, help="trials of ours in virtual time")
     parser.add_argument("--real", type=int, default=100, help="trials of ours with real processes")
     parser.add_argument("--peers", type=int, default=30, help="trials of each other agent")
+    parser.add_argument("--add", nargs="*", default=[], metavar="FILE", help="no trials: counts of edge-sim lab --json")
     options = parser.parse_args(arguments)
-    cores = os.cpu_count() or 1
-    orders = [Order(options.virtual, options.seed, cores), Order(options.real, options.seed, cores + 1, real=True)]
-    orders += [Order(options.peers, options.seed, cores, Agent(name)) for name in NAMES]
-    scores: list[Score] = []
-    method = METHOD
-    for order in orders:
-        if not order.trials:
-            continue
-        try:
-            results = watch(run_trials(order), order.trials, f"{order.agent.value}, {order.method}")
-        except LabFailed as error:
-            print(f"{order.agent.value} is left out: {error}", file=sys.stderr)
-            continue
-        scores.append(score(order.agent.value, order.method, results))
-        if order.agent is not Agent.TIDEGATE:
-            method += f"{describe(order.agent.value)}. "
-    report = Report("lab", method.strip(), ("grpcio", "numpy"))
+    report = Report("lab", METHOD, ("grpcio", "numpy"))
+    scores = [score_of(Path(file)) for file in options.add] or run(options, report)
     for found in scores:
         add(report, found)
-    scoreboard_print(scores)
+    report.method += " ".join(f"{describe(name)}." for name in NAMES if any(found.system == name for found in scores))
+    Console(width=120).print(scoreboard(scores))
     report.finish(options.json)
     return 0 if all(found.holds for found in scores if found.system == Agent.TIDEGATE) else 1
 
 
-def scoreboard_print(scores: list[Score]) -> None:
-    """Rows beside each other."""
-    from rich.console import Console
+def score_of(file: Path) -> Score:
+    """Of an earlier run."""
+    counts = json.loads(file.read_text(encoding="utf-8"))
+    same = ("method", "trials", "taken", "stored", "tombstoned", "lost", "doubled", "faults")
+    return Score(
+        system=counts["agent"],
+        excused=counts["power_cut"],
+        failed_seeds=tuple(counts["failed_seeds"]),
+        **{name: counts[name] for name in same},
+    )
 
-    Console(width=120).print(scoreboard(scores))
+
+def run(options: argparse.Namespace, report: Report) -> list[Score]:
+    """Every row; what cannot be run here is left out, and said."""
+    cores = os.cpu_count() or 1
+    orders = [Order(options.virtual, options.seed, cores), Order(options.real, options.seed, cores + 1, real=True)]
+    orders += [Order(options.peers, options.seed, cores, Agent(name)) for name in NAMES]
+    scores: list[Score] = []
+    for order in orders:
+        if not order.trials:
+            continue
+        try:
+            with bench_for(order) as bench:
+                results = watch(run_trials(order, bench), order.trials, f"{order.agent.value}, {order.method}")
+        except LabFailed as error:
+            print(f"{order.agent.value} is left out: {error}", file=sys.stderr)
+            continue
+        scores.append(score(order.agent.value, order.method, results))
+        report.method += bench.note and f"{order.agent.value}: {bench.note}. "
+    return scores
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from simulator.sqlite_vfs import (
     SQLITE_IOERR_TRUNCATE,
     SQLITE_IOERR_WRITE,
     SQLITE_OK,
-    Seam,
+    watched,
 )
 
 SECTOR_BYTES = 512
@@ -174,7 +174,7 @@ def watching() -> Iterator[Callable[[Path], Disk]]:
         watch.disks.append(disk)
         return disk
 
-    with Seam(watch.of), _patched_os(watch):
+    with watched(watch.of), _patched_os(watch):
         yield make
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import _sqlite3
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from ctypes import CFUNCTYPE, POINTER, Structure, c_char_p, c_int, c_int64, c_void_p
-from types import TracebackType
+from functools import lru_cache
 from typing import Protocol
 
 from simulator.lab.processes import LabFailed
@@ -72,11 +73,29 @@ class Watched(Protocol):
     def sync(self, path: str) -> int: ...
 
 
-class Seam:
-    """Use as a context. `disk_of` finds the disk of a path; None: the file is none of ours."""
+DiskOf = Callable[[str], Watched | None]  # finds the disk of a path; None: the file is none of ours
 
-    def __init__(self, disk_of: Callable[[str], Watched | None]) -> None:
-        self._disk_of = disk_of
+
+@contextmanager
+def watched(disk_of: DiskOf) -> Iterator[None]:
+    """SQLite asks while the context lasts. One at a time per process. Raises LabFailed."""
+    seam = _seam()
+    seam.begin(disk_of)
+    try:
+        yield
+    finally:
+        seam.end()
+
+
+@lru_cache(maxsize=1)
+def _seam() -> _Seam:
+    """One for the whole process: a file that outlives its context still calls the methods it was opened with."""
+    return _Seam()
+
+
+class _Seam:
+    def __init__(self) -> None:
+        self._disk_of: DiskOf = lambda path: None
         self._files: dict[int, tuple[Watched, str]] = {}  # by the address of SQLite's file object
         self._tables: dict[int, _Methods] = {}  # by the address of the original
         self._library = ctypes.CDLL(_sqlite3.__file__)
@@ -96,13 +115,13 @@ class Seam:
         self._callback = _Open(self._open)
         self._ours.xOpen = self._callback
 
-    def __enter__(self) -> Seam:
+    def begin(self, disk_of: DiskOf) -> None:
+        """Become SQLite's default."""
+        self._disk_of = disk_of
         self._library.sqlite3_vfs_register(ctypes.byref(self._ours), 1)
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def end(self) -> None:
+        """Give the place back."""
         self._library.sqlite3_vfs_register(ctypes.byref(self._default), 1)
         self._library.sqlite3_vfs_unregister(ctypes.byref(self._ours))
 

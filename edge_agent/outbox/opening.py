@@ -42,13 +42,21 @@ def open_outbox(state_dir: Path, runtime_dir: Path, boot_id: str, machine_id: st
         try:
             outbox = _ready(path, instance, ring_path, options, salvaged=False)
         except OutboxCorrupt as error:
-            salvage(path, options, str(error))
+            _salvaged(path, options, str(error))
             outbox = _ready(path, instance, ring_path, options, salvaged=True)
         stack.callback(outbox.database.close)
         outbox_id, after = int(outbox.meta("outbox") or 0), outbox.current().journal_lsn
         journal = Journal(ring_path, outbox_id, instance.boot, options.journal_bytes, after)
         stack.callback(journal.close)
         return Opened(outbox, journal, stack.pop_all().close)
+
+
+def _salvaged(path: Path, options: OutboxOptions, cause: str) -> None:
+    """Salvage; a disk that refuses it now is tried again at the next start."""
+    try:
+        salvage(path, options, cause)
+    except sqlite3.Error as error:
+        raise translated(error, path) from error
 
 
 def _ready(path: Path, instance: Instance, ring_path: Path, options: OutboxOptions, *, salvaged: bool) -> Outbox:

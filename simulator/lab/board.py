@@ -26,6 +26,10 @@ def watch(results: Iterable[TrialResult], trials: int, title: str) -> list[Trial
         task = progress.add_task(title, total=trials, found="")
         for result in results:
             found.append(result)
+            if not result.holds:
+                progress.console.print(
+                    Text(f"seed {result.seed} fails: {result.broken[0]}", style="red"), soft_wrap=True
+                )
             text = _so_far(found)
             progress.update(task, advance=1, found=text)
             if not console.is_terminal and len(found) % max(1, trials // LINES) == 0:

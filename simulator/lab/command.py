@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 from simulator.lab.board import summary, watch
 from simulator.lab.outcome import Score, score
 from simulator.lab.processes import LabFailed
-from simulator.lab.trials import Order, run_trials
+from simulator.lab.trials import Order, bench_for, run_trials
 
 
 def document(result: Score, order: Order, seconds: float) -> dict[str, Any]:
@@ -41,10 +42,15 @@ def run_lab(order: Order, json_file: Path | None) -> int:
         return 1
     started = time.monotonic()
     try:
-        results = watch(run_trials(order), order.trials, f"{order.agent.value}, {order.method}")
-    except LabFailed as error:
+        with bench_for(order) as bench:
+            if bench.note:
+                print(f"edge-sim: {bench.note}", file=sys.stderr)
+            results = watch(run_trials(order, bench), order.trials, f"{order.agent.value}, {order.method}")
+    except (LabFailed, FileExistsError) as error:
         print(f"edge-sim: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
     seconds = time.monotonic() - started
     found = score(order.agent.value, order.method, results)
     summary(found, results, order.replay, seconds)

@@ -62,25 +62,24 @@ class Order:
         return " ".join(words)
 
 
-def run_trials(order: Order) -> Iterator[TrialResult]:
+def run_trials(order: Order, bench: Bench) -> Iterator[TrialResult]:
     """Results in the order in which trials end. Raises LabFailed when the lab itself cannot work."""
-    with bench_for(order) as bench:
-        seeds = iter(range(order.seed, order.seed + order.trials))
-        if order.workers == 1:
-            yield from (run_trial(order, bench, seed) for seed in seeds)
-            return
-        pool = ProcessPoolExecutor(order.workers, multiprocessing.get_context("spawn"))
-        try:
-            running: set[Future[TrialResult]] = set()
-            while True:
-                free = 2 * order.workers - len(running)
-                running |= {pool.submit(run_trial, order, bench, seed) for seed in islice(seeds, free)}
-                if not running:
-                    return
-                done, running = wait(running, return_when=FIRST_COMPLETED)
-                yield from (future.result() for future in done)
-        finally:
-            pool.shutdown(cancel_futures=True)
+    seeds = iter(range(order.seed, order.seed + order.trials))
+    if order.workers == 1:
+        yield from (run_trial(order, bench, seed) for seed in seeds)
+        return
+    pool = ProcessPoolExecutor(order.workers, multiprocessing.get_context("spawn"))
+    try:
+        running: set[Future[TrialResult]] = set()
+        while True:
+            free = 2 * order.workers - len(running)
+            running |= {pool.submit(run_trial, order, bench, seed) for seed in islice(seeds, free)}
+            if not running:
+                return
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            yield from (future.result() for future in done)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +89,17 @@ class Bench:
     folder: Path
     missing: str = ""
 
+    @property
+    def note(self) -> str:
+        """For people; "" when all faults are drawn."""
+        if not self.missing:
+            return ""
+        return f"no loop device with ext4 ({self.missing}): power cuts, and full cards of other agents, are not drawn"
+
 
 @contextmanager
 def bench_for(order: Order) -> Iterator[Bench]:
-    """Made once, before the first trial."""
+    """Made once, before the first trial. Raises LabFailed."""
     if not order.is_real:
         yield Bench(RAM)
         return

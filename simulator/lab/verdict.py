@@ -35,6 +35,8 @@ class Verdict:
 
     def add_error(self, error: Exception) -> None:
         """What ended a trial before its time."""
+        while isinstance(error, ExceptionGroup):
+            error = error.exceptions[0]
         where = traceback.extract_tb(error.__traceback__)[-1]
         self.broken.append(f"{type(error).__name__}: {error} ({Path(where.filename).name}, {where.name})")
 

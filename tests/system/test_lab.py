@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from simulator.lab.peers.run import prepare, run_peer
-from simulator.lab.trials import Order, run_trials
+from simulator.lab.trials import Order, bench_for, run_trials
 from simulator.mqtt_broker import mosquitto
 
 pytestmark = pytest.mark.system
@@ -16,7 +16,11 @@ pytestmark = pytest.mark.system
 @pytest.mark.timeout(400)
 def test_three_real_trials_hold() -> None:
     """Of the seeds 1 to 3: kills of both sides, power cut, mute, read-only card, object store down."""
-    for result in run_trials(Order(trials=3, seed=1, workers=3, real=True)):
+    order = Order(trials=3, seed=1, workers=3, real=True)
+    with bench_for(order) as bench:
+        results = list(run_trials(order, bench))
+    assert len(results) == order.trials
+    for result in results:
         print(result.seed, *result.story, sep="\n")
         assert result.broken == ()
         assert result.holds

@@ -75,7 +75,7 @@ class PeerTrial:
         self._calm = calm
 
     async def run(self) -> TrialResult:
-        """Give readings, break things, wait, compare. Raises LabFailed when the peer cannot be started."""
+        """Give readings, break things, wait, compare. Raises LabFailed when the lab itself cannot work."""
         rng = self._rng
         kinds = rng.choices(tuple(self._weights), tuple(self._weights.values()), k=rng.randint(2, 4))
         faults = sorted((rng.uniform(0.0, FAULTS_S), kind, rng.random()) for kind in kinds)
@@ -90,7 +90,9 @@ class PeerTrial:
             giving = asyncio.create_task(self._give())
             await self._until_first()
             self._started = time.monotonic()
-            await asyncio.gather(*(self._at(*fault) for fault in faults))
+            async with asyncio.TaskGroup() as tasks:
+                for fault in faults:
+                    tasks.create_task(self._at(*fault))
             await self._settle()
         finally:
             if giving is not None:
