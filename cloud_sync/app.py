@@ -18,9 +18,13 @@ from functools import partial
 import uvicorn
 from fastapi import FastAPI
 
+from cloud_sync.auth.authority import Authority
+from cloud_sync.auth.ca import PkiFiles
 from cloud_sync.catalog.sql_catalog import SqlCatalog
 from cloud_sync.data_folder import DataFolder, open_parts
 from cloud_sync.errors import CloudError, ConfigInvalid
+from cloud_sync.grpc_api.enrol import EnrolDesk, EnrolServer
+from cloud_sync.grpc_api.peer import Gatekeeper
 from cloud_sync.grpc_api.server import Credentials, GrpcServer
 from cloud_sync.grpc_api.stream import Stream, StreamPorts
 from cloud_sync.http_api.app import create_app
@@ -34,6 +38,7 @@ from cloud_sync.storage.local_store import LocalStore
 from cloud_sync.storage.object_store import ObjectStore
 from cloud_sync.storage.sweep import sweep_orphans
 from wire.clock import Clock, SystemClock
+from wire.join import join_address
 
 log = logging.getLogger(__name__)
 
@@ -60,8 +65,12 @@ class Address:
             )
         return cls(host, int(port))
 
+    def next(self) -> Address:
+        """The port after this one; any free one stays any free one."""
+        return Address(self.host, self.port and self.port + 1)
+
     def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return join_address(self.host, self.port)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +80,7 @@ class Options:
     data: DataFolder
     grpc: Address
     http: Address
+    enrol: Address
 
 
 def serve(options: Options) -> None:
@@ -99,31 +109,53 @@ async def _serve(options: Options, clock: Clock, catalog: SqlCatalog, store: Obj
         ports = StreamPorts(ingestor, group, catalog, clock, metrics, run_blocking)
         pki = options.data.pki
         credentials = Credentials(pki.ca.read_bytes(), pki.server.read_bytes(), pki.server_key.read_bytes())
-        server = GrpcServer(credentials, lambda gateway: Stream(gateway, ports), metrics)
+        desk = EnrolDesk(
+            catalog.access, _authority(pki), credentials.ca, clock, run_blocking, sync_port=lambda: grpc.port
+        )
+        server = GrpcServer(
+            credentials,
+            lambda gateway: Stream(gateway, ports),
+            metrics,
+            Gatekeeper(catalog.access, run_blocking),
+            desk.identified,
+        )
+        enrolment = EnrolServer(credentials, desk.open, clock, metrics)
         query = QueryEngine(catalog, store)
         app = create_app(catalog, query, clock, metrics.registry, require_writable=ingestor.require_writable)
         with _listen(options.http) as listener:
             grpc = Address(options.grpc.host, await server.start(options.grpc.host, options.grpc.port))
+            enrol = Address(options.enrol.host, await enrolment.start(options.enrol.host, options.enrol.port))
             http = Address(options.http.host, listener.getsockname()[1])
             async with asyncio.TaskGroup() as tasks, _http(app, listener):
                 committing = tasks.create_task(group.run(), name="group commit")
                 signing = tasks.create_task(keep_current(options.data.ota_keys, store, clock), name="signing")
                 sweeping = tasks.create_task(_sweep(catalog, store, metrics), name="orphan sweep")
                 try:
-                    _tell_ready(options.data, grpc, http, catalog.generation())
+                    _tell_ready(options.data, grpc, enrol, http, catalog.generation())
                     await stop.wait()
                     log.info("stopping")
                     notify("STOPPING=1")
                 finally:
+                    await enrolment.stop()
                     await server.stop()
                     sweeping.cancel()
                     signing.cancel()
                     committing.cancel()
 
 
-def _tell_ready(data: DataFolder, grpc: Address, http: Address, generation: int) -> None:
-    data.write_addresses({"grpc": str(grpc), "http": f"http://{http}", "pid": str(os.getpid())})
-    print(f"cloud-sync ready grpc={grpc} http=http://{http} data={data.root} generation={generation:016x}", flush=True)
+def _authority(pki: PkiFiles) -> Authority | None:
+    """The CA, where its key is: replicas need none to serve those who have joined."""
+    if not pki.ca_key.exists():
+        log.warning("no CA key here: gateways can neither join nor renew their certificates path=%s", pki.ca_key)
+        return None
+    return Authority.load(pki.ca, pki.ca_key)
+
+
+def _tell_ready(data: DataFolder, grpc: Address, enrol: Address, http: Address, generation: int) -> None:
+    told = {"grpc": str(grpc), "enrol": str(enrol), "http": f"http://{http}"}
+    data.write_addresses({**told, "pid": str(os.getpid())})
+    words = " ".join(f"{name}={value}" for name, value in told.items())
+    print(f"cloud-sync ready {words} data={data.root} generation={generation:016x}", flush=True)
     notify("READY=1")
 
 

@@ -3,49 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
-from cloud_sync.errors import CloudError, ConfigInvalid
-
-EXIT_CONFIG = 78  # sysexits(3) EX_CONFIG: a supervisor should not restart
-
-data_option = click.option(
-    "--data",
-    "data",
-    required=True,
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder of the service: catalog, objects, keys.",
-)
-catalog_option = click.option(
-    "--catalog",
-    envvar="CLOUD_SYNC_CATALOG",
-    metavar="URL",
-    help="postgresql://USER@HOST/DATABASE instead of SQLite in the folder; password in PGPASSWORD or PGPASSFILE.",
-)
-store_option = click.option(
-    "--object-store",
-    "store",
-    envvar="CLOUD_SYNC_OBJECT_STORE",
-    metavar="URL",
-    help="s3://BUCKET/PREFIX?endpoint=URL&region=NAME instead of the folder; keys in AWS_ACCESS_KEY_ID, "
-    "AWS_SECRET_ACCESS_KEY or ~/.aws/credentials.",
-)
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON with stable fields.")
-
-
-@contextmanager
-def _one_line_errors() -> Iterator[None]:
-    """Expected failures end as one line on stderr: exit 78 for a wrong setting, 1 for the rest."""
-    try:
-        yield
-    except CloudError as error:
-        click.echo(f"cloud-sync: {error}", err=True)
-        sys.exit(EXIT_CONFIG if isinstance(error, ConfigInvalid) else 1)
+from cloud_sync.access_cli import audit, gateway, token
+from cloud_sync.cli_options import catalog_option, data_option, json_option, one_line_errors, store_option
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -73,15 +36,16 @@ def init(data: Path, hosts: tuple[str, ...], catalog: str | None, store: str | N
     from cloud_sync.data_folder import DataFolder, initialise
     from wire.clock import SystemClock
 
-    with _one_line_errors():
+    with one_line_errors():
         initialise(DataFolder(data, catalog, store), hosts, SystemClock())
-        click.echo(f"{data} is ready. Next: cloud-sync cert issue GATEWAY_ID --data {data} --out DIR")
-        click.echo(f"           then: cloud-sync serve --data {data}")
+        click.echo(f"{data} is ready. Next: cloud-sync serve --data {data}")
+        click.echo(f"     then, for each gateway: cloud-sync token create --data {data}")
 
 
 @main.command()
 @data_option
 @click.option("--grpc", default="0.0.0.0:8443", show_default=True, help="HOST:PORT for gateways (mutual TLS).")
+@click.option("--enrol", help="HOST:PORT for devices that join.  [default: --grpc's host, the port after its port]")
 @click.option(
     "--http", default="127.0.0.1:8080", show_default=True, help="HOST:PORT for API and console; loopback only."
 )
@@ -94,7 +58,9 @@ def init(data: Path, hosts: tuple[str, ...], catalog: str | None, store: str | N
 )
 @catalog_option
 @store_option
-def serve(data: Path, grpc: str, http: str, log_level: str, catalog: str | None, store: str | None) -> None:
+def serve(
+    data: Path, grpc: str, enrol: str | None, http: str, log_level: str, catalog: str | None, store: str | None
+) -> None:
     """Run the service. Prints one line on stdout when ready; port 0 takes any free port."""
     from cloud_sync.log import log_to_stderr
 
@@ -104,8 +70,10 @@ def serve(data: Path, grpc: str, http: str, log_level: str, catalog: str | None,
     from cloud_sync.app import serve as run
     from cloud_sync.data_folder import DataFolder
 
-    with _one_line_errors():
-        run(Options(DataFolder(data, catalog, store), Address.parse(grpc, "--grpc"), Address.parse(http, "--http")))
+    with one_line_errors():
+        for_gateways = Address.parse(grpc, "--grpc")
+        for_devices = Address.parse(enrol, "--enrol") if enrol else for_gateways.next()
+        run(Options(DataFolder(data, catalog, store), for_gateways, Address.parse(http, "--http"), for_devices))
 
 
 @main.group()
@@ -125,13 +93,14 @@ def cert() -> None:
 @click.option(
     "--days", default=90, show_default=True, type=click.IntRange(1, 3650), help="Days the certificate is valid."
 )
-def issue(gateway_id: str, data: Path, out: Path, days: int) -> None:
-    """Issue a gateway's certificate. Never overwrites."""
+@catalog_option
+def issue(gateway_id: str, data: Path, out: Path, days: int, catalog: str | None) -> None:
+    """Make key and certificate for a gateway that cannot join by token. Never overwrites files; ends older ones."""
     from cloud_sync.data_folder import DataFolder, issue_certificate
     from wire.clock import SystemClock
 
-    with _one_line_errors():
-        issue_certificate(DataFolder(data), gateway_id, out, days, SystemClock())
+    with one_line_errors():
+        issue_certificate(DataFolder(data, catalog), gateway_id, out, days, SystemClock())
         click.echo(f"{out}: ca.pem, cert.pem and key.pem for gateway {gateway_id}, valid {days} days")
 
 
@@ -142,7 +111,7 @@ def show(file: Path, as_json: bool) -> None:
     """Show what a certificate says."""
     from cloud_sync.auth.ca import read_certificate
 
-    with _one_line_errors():
+    with one_line_errors():
         facts = read_certificate(file)
     document = {
         "subject": facts.subject,
@@ -171,7 +140,7 @@ def ledger(gateway_id: str, data: Path, catalog: str | None, as_json: bool) -> N
     from cloud_sync.ledger_view import ledger_document, ledger_table
     from wire.clock import SystemClock
 
-    with _one_line_errors():
+    with one_line_errors():
         document = ledger_document(DataFolder(data, catalog), gateway_id, SystemClock())
         click.echo(json.dumps(document, indent=1) if as_json else ledger_table(document))
 
@@ -183,7 +152,7 @@ def pack(file: Path, as_json: bool) -> None:
     """Show which messages a pack file holds."""
     from cloud_sync.pack_view import pack_document, pack_table
 
-    with _one_line_errors():
+    with one_line_errors():
         document = pack_document(file)
         click.echo(json.dumps(document, indent=1) if as_json else pack_table(document))
 
@@ -201,7 +170,11 @@ def restored(data: Path, catalog: str | None, store: str | None) -> None:
     from cloud_sync.data_folder import DataFolder, begin_generation
     from wire.clock import SystemClock
 
-    with _one_line_errors():
+    with one_line_errors():
         generation, found = begin_generation(DataFolder(data, catalog, store), SystemClock())
         click.echo(f"generation {generation:016x}")
         click.echo(f"{found.messages} messages of {found.packs} packs, which the catalog did not name, are in it again")
+
+
+for group in (token, gateway, audit):
+    main.add_command(group)

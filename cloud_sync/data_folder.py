@@ -9,9 +9,8 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +20,8 @@ from cloud_sync.errors import ConfigInvalid
 from cloud_sync.storage.local_store import LocalStore
 from cloud_sync.storage.object_store import ObjectStore
 from cloud_sync.storage.pack_keys import PACK_PREFIX, pack_key_id
-from wire.clock import NS_PER_S, Clock
+from cloud_sync.wall import wall_time
+from wire.clock import Clock
 
 if TYPE_CHECKING:
     from cloud_sync.ingest.reindex import Reindexed
@@ -204,25 +204,30 @@ def initialise(folder: DataFolder, hosts: Sequence[str], clock: Clock) -> None:
 
 
 def issue_certificate(folder: DataFolder, gateway_id: str, out: Path, days: int, clock: Clock) -> None:
-    """Write ca.pem, cert.pem and key.pem (0600) into `out`. Raises ConfigInvalid; overwrites nothing."""
+    """Write ca.pem, cert.pem and key.pem (0600) into `out`, and note the certificate in the catalog.
+
+    Raises ConfigInvalid; overwrites nothing.
+    """
     if not folder.pki.ca_key.exists():
         raise ConfigInvalid(f"{folder.pki.ca_key} is missing. Try: cloud-sync init --data {folder.root}")
-    now = datetime.fromtimestamp(clock.wall_ns() / NS_PER_S, UTC)
-    certificate, key = issue_gateway(folder.pki, gateway_id, now, days)
+    made = issue_gateway(folder.pki, gateway_id, wall_time(clock), days)
     files = {
-        out / "key.pem": (key, 0o600),
-        out / "cert.pem": (certificate, 0o644),
+        out / "key.pem": (made.pem, 0o600),
+        out / "cert.pem": (made.issued.pem, 0o644),
         out / "ca.pem": (folder.pki.ca.read_bytes(), 0o644),
     }
     there = [path for path in files if path.exists()]
     if there:
         raise ConfigInvalid(f"{there[0]} is there already and is not overwritten. Try: another --out folder")
+    folder.require_initialised()
     try:
         out.mkdir(parents=True, exist_ok=True)
         for path, (data, mode) in files.items():
             write_new(path, data, mode)
     except OSError as error:
         raise ConfigInvalid(f"cannot write {error.filename or out}: {error.strerror}") from error
+    with closing(folder.open_catalog(clock)) as catalog:
+        catalog.access.register(gateway_id, made.device.sha256, made.issued)
 
 
 def begin_generation(folder: DataFolder, clock: Clock) -> tuple[int, Reindexed]:

@@ -10,6 +10,9 @@ CloudError
 ├── TooManyEpochs        refuse the gateway: its Hellos would fill the catalog
 ├── KeyUnusable          stop and tell: a signing key is missing, sealed otherwise, or not of this repository
 ├── RepositoryUnusable   stop and tell: the repository of releases is not there, or does not take this change
+├── JoinRefused          tell the device: the token is not good for what it asks
+├── AccessDenied         tell the gateway: its certificate is not good any more
+├── NotFound             tell the caller: a token or gateway that is not there
 └── QueryInvalid         tell the caller: a parameter is out of its bounds
 """
 
@@ -44,6 +47,18 @@ class PackExpired(CloudError):
 
 class TooManyEpochs(CloudError):
     """A gateway names more epochs than it can have had boots. Nothing of its Hello was kept."""
+
+
+class JoinRefused(CloudError):
+    """A device may not join. The message is for the person who runs `edge-agent join`."""
+
+
+class AccessDenied(CloudError):
+    """TLS accepts the certificate, the catalog does not: revoked, given back, or replaced by a newer one."""
+
+
+class NotFound(CloudError):
+    """What a command names is not there."""
 
 
 class QueryInvalid(CloudError):

@@ -25,6 +25,7 @@ class Metrics:
         self.refused = Counter("tidegate_refused", "Messages refused for good, by code", ["code"], registry=r)
         self.streams = Gauge("tidegate_streams", "Open streams", registry=r)
         self.streams_ended = Counter("tidegate_streams_ended", "Streams by how they ended", ["reason"], registry=r)
+        self.enrolments = Counter("tidegate_enrolments", "Enrolment calls by outcome", ["outcome"], registry=r)
         self.acks = Counter("tidegate_acks", "Acknowledgements sent", registry=r)
         self.tombstones = Counter("tidegate_tombstones", "Tombstones recorded", registry=r)
         self.orphans = Counter("tidegate_orphans_swept", "Objects deleted that no catalog row names", registry=r)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cloud_sync.cli import EXIT_CONFIG, data_option, json_option, store_option
+from cloud_sync.cli_options import EXIT_CONFIG, data_option, json_option, store_option
 from cloud_sync.errors import CloudError, ConfigInvalid
 from wire.release import ReleaseInvalid
 

@@ -37,6 +37,7 @@ from wire.series import SeriesSet, content_id
 from wire.sync.gateway import Identity, SyncOptions
 
 if TYPE_CHECKING:
+    from edge_agent.enrol.renewal import Renewal
     from edge_agent.mqtt.brokers import Brokers
     from edge_agent.sources.line import BusLine
     from edge_agent.sync.grpc_transport import SyncClient
@@ -69,6 +70,7 @@ class Agent:
         self._sources = Sources(lines, self._recorder.take, clock)
         self._brokers = make_brokers(config, lines, self._recorder, clock)
         self._sync = make_sync(config, self._recorder, clock, machine)
+        self._renewal = make_renewal(config, self._sync)
         self._detection = make_detection(config, lines, self._brokers, self._recorder, clock)
         prepare = self._detection.load if self._detection is not None else None
         self._writer = Writer(self._recorder, self._committed, clock, prepare)
@@ -110,6 +112,8 @@ class Agent:
                 services = [tasks.create_task(self._control.run(), name="control")]
                 if self._sync is not None:
                     services.append(tasks.create_task(self._sync.run(), name="sync"))
+                if self._renewal is not None:
+                    services.append(tasks.create_task(self._renewal.run(), name="renewal"))
                 self._writer.start()
                 self._sources.start()
                 if self._brokers is not None:
@@ -293,3 +297,12 @@ def make_sync(config: Config, recorder: Recorder, clock: Clock, machine: str) ->
         clock=clock,
         rng=random.Random(),
     )
+
+
+def make_renewal(config: Config, sync: SyncClient | None) -> Renewal | None:
+    """What keeps a joined identity fresh; certificates that people put here are theirs to renew."""
+    if sync is None or not config.is_by_identity:
+        return None
+    from edge_agent.enrol.renewal import Renewal
+
+    return Renewal(config.state_dir, config.file, sync, random.Random())

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from edge_agent.commands.join import join, leave, renew
 from edge_agent.commands.model import model
 from edge_agent.commands.model_slots import COMMANDS as SLOT_COMMANDS
 from edge_agent.commands.options import file_option, json_option
@@ -116,8 +117,8 @@ def version() -> None:
 
 for slot_command in SLOT_COMMANDS:
     model.add_command(slot_command)
-main.add_command(model)
-main.add_command(sync)
+for command in (model, sync, join, leave, renew):
+    main.add_command(command)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ AgentError
 ├── OutboxFull           keep readings in the journal; retry the commit
 ├── LinkDown             retry with back-off
 ├── CredentialsRejected  retry slowly and tell: the certificate or the CA does not fit
+├── JoinRefused          stop and tell: the token or the gateway is not good for what was asked
+├── NotJoined            stop and tell: this device has no identity of a cloud
 └── NotRunning           tell: nobody answers on the control socket
 """
 
@@ -51,6 +53,14 @@ class LinkDown(AgentError):
 
 class CredentialsRejected(AgentError):
     """TLS failed, or the cloud does not accept this identity."""
+
+
+class JoinRefused(AgentError):
+    """The cloud answered, and said no. The message has its words."""
+
+
+class NotJoined(AgentError):
+    """There is no identity here to renew or give back."""
 
 
 class NotRunning(AgentError):

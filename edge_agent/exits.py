@@ -8,6 +8,8 @@ from edge_agent.errors import (
     AgentError,
     ConfigInvalid,
     CredentialsRejected,
+    LinkDown,
+    NotJoined,
     NotRunning,
     OutboxCorrupt,
     StateBusy,
@@ -17,6 +19,7 @@ OK = 0
 FAILED = 1
 USAGE = 2
 NOT_RUNNING = 3
+NOT_JOINED = 4
 TRY_AGAIN = 75  # EX_TEMPFAIL
 CONFIG = 78  # EX_CONFIG: systemd does not restart (RestartPreventExitStatus)
 
@@ -24,6 +27,8 @@ CODES: tuple[tuple[type[AgentError], int], ...] = (
     (ConfigInvalid, CONFIG),
     (CredentialsRejected, CONFIG),
     (NotRunning, NOT_RUNNING),
+    (NotJoined, NOT_JOINED),
+    (LinkDown, TRY_AGAIN),
     (StateBusy, TRY_AGAIN),
     (OutboxCorrupt, TRY_AGAIN),
 )

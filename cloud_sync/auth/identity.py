@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
-URN_PREFIX = "urn:tidegate:gateway:"
-_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+from wire.join import URN_PREFIX, check_gateway_id
 
 
 class IdentityRefused(Exception):
     """The certificate is ours, but names no gateway."""
-
-
-def check_gateway_id(gateway_id: str) -> str:
-    """Return the id. Raises ValueError unless it is 1 to 63 of a-z, 0-9 and '-', not starting with '-'."""
-    if not _ID.fullmatch(gateway_id):
-        raise ValueError(f"gateway id {gateway_id[:80]!r} must be 1 to 63 of a-z 0-9 -, not starting with '-'")
-    return gateway_id
 
 
 def gateway_of(uris: Iterable[str]) -> str:

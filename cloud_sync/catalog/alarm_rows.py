@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection
 
 from cloud_sync.catalog import epoch_rows
 from cloud_sync.catalog.catalog import AlarmRow
-from cloud_sync.catalog.database import Database, portions
+from cloud_sync.catalog.database import Database, portions, storable
 from cloud_sync.catalog.schema import active_alarm, alarm, epoch
 from wire.alarm import Alarm, Phase, Severity
 
@@ -130,8 +130,8 @@ def _values(gateway: str, epoch_id: int, change: Alarm) -> dict[str, object]:
         "phase": int(change.phase),
         "stamp_us": change.stamp_us,
         "epoch_id": epoch_id,
-        "series": change.series.replace("\0", "\ufffd"),
-        "rule": change.rule.replace("\0", "\ufffd"),
+        "series": storable(change.series),
+        "rule": storable(change.rule),
         "severity": int(change.severity),
         "onset_us": change.onset_us,
         "score": change.score,
@@ -140,5 +140,5 @@ def _values(gateway: str, epoch_id: int, change: Alarm) -> dict[str, object]:
         "expected": change.expected,
         "low": change.low,
         "high": change.high,
-        "unit": change.unit.replace("\0", "\ufffd"),
+        "unit": storable(change.unit),
     }

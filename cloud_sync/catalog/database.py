@@ -129,6 +129,11 @@ def open_sqlite(path: Path, clock: Clock) -> Database:
     return Database(engine, engine, turn, Outage("catalog", clock))
 
 
+def storable(claimed: str) -> str:
+    """What somebody says, as a database can keep it: PostgreSQL has no NUL in text."""
+    return claimed.replace("\0", "\ufffd")
+
+
 def portions(values: Sequence[T]) -> Iterator[Sequence[T]]:
     """Cut what goes into an IN list, so that no statement has too many parameters."""
     return (values[at : at + PARAMETERS_MAX] for at in range(0, len(values), PARAMETERS_MAX))

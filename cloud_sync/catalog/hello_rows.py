@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from cloud_sync.catalog import coverage_rows, epoch_rows, gap_rows, machine_rows
-from cloud_sync.catalog.database import Database
+from cloud_sync.catalog.database import Database, storable
 from cloud_sync.catalog.database_clock import now_us
 from cloud_sync.catalog.schema import epoch, gateway
 from cloud_sync.errors import TooManyEpochs
@@ -43,8 +43,8 @@ def note(
 def _note_gateway(database: Database, connection: Connection, gateway_id: str, hello: Hello) -> None:
     told: dict[str, Any] = {
         "last_seen_us": now_us,
-        "agent_version": _text(hello.agent_version),
-        "config_version": _text(hello.config_version),
+        "agent_version": storable(hello.agent_version),
+        "config_version": storable(hello.config_version),
         "machine": hello.machine,
     }
     insert = database.insert(gateway).values(id=gateway_id, first_seen_us=now_us, **told)
@@ -75,8 +75,3 @@ def _note_epochs(database: Database, connection: Connection, gateway_id: str, he
     ]
     epoch_rows.save_epochs(connection, changed)
     return [rows[gateway_id, offer.epoch].id for offer in hello.epochs]
-
-
-def _text(claimed: str) -> str:
-    """What a gateway says, as a database can keep it: PostgreSQL has no NUL in text."""
-    return claimed.replace("\0", "\ufffd")

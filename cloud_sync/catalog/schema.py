@@ -243,5 +243,68 @@ active_alarm = Table(
     sqlite_with_rowid=False,
 )
 
+# What `token create` made. The secret is random, so its SHA-256 is enough.
+join_token = Table(
+    "join_token",
+    metadata,
+    Column("id", String(16), primary_key=True),
+    Column("secret_sha256", LargeBinary, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    Column("expires_us", BigInteger, nullable=False),
+    Column("uses_max", BigInteger, nullable=False),
+    Column("uses", BigInteger, nullable=False, server_default="0"),
+    Column("gateway", String(63), nullable=False, server_default=""),  # the only id it is good for; "": any free one
+    Column("approved", Boolean, nullable=False),  # whoever has the token joins; else somebody looks at each
+    Column("labels", Text, nullable=False),  # JSON object
+    Column("config", Text, nullable=False),  # TOML
+    Column("revoked_us", BigInteger, nullable=False, server_default="0"),
+)
+
+# Who asked with a token, one row per key.
+join_request = Table(
+    "join_request",
+    metadata,
+    Column("token_id", String(16), ForeignKey("join_token.id"), nullable=False),
+    Column("key_sha256", LargeBinary, nullable=False),
+    Column("code", String(16), nullable=False),
+    Column("gateway", String(63), nullable=False),
+    Column("machine", LargeBinary, nullable=False),
+    Column("agent_version", Text, nullable=False),
+    Column("state", BigInteger, nullable=False),  # `cloud_sync.catalog.access.RequestState`
+    Column("requested_us", BigInteger, nullable=False),
+    PrimaryKeyConstraint("token_id", "key_sha256"),
+)
+
+# The certificate that a gateway has, and the one before it until the new one was used.
+identity = Table(
+    "identity",
+    metadata,
+    Column("gateway", String(63), primary_key=True),
+    Column("revoked_us", BigInteger, nullable=False, server_default="0"),
+    Column("reason", Text, nullable=False, server_default=""),
+    Column("key_sha256", LargeBinary, nullable=False, server_default=""),
+    Column("serial", String(40), nullable=False, server_default=""),  # hex
+    Column("serial_before", String(40), nullable=False, server_default=""),
+    Column("certificate", Text, nullable=False, server_default=""),  # PEM
+    Column("not_after_us", BigInteger, nullable=False, server_default="0"),
+    Column("labels", Text, nullable=False, server_default="{}"),
+    Column("config", Text, nullable=False, server_default=""),
+    Column("changed_us", BigInteger, nullable=False),
+)
+
+# Only ever added to; `hash` covers the row and the hash before it.
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", _ROW_ID, primary_key=True, autoincrement=False),
+    Column("at_us", BigInteger, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+)
+
+Index("identity_by_change", identity.c.changed_us)
 Index("alarm_by_onset", alarm.c.epoch_id, alarm.c.onset_us)
 Index("message_by_pack", message.c.pack_id)

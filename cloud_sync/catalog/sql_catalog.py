@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from cloud_sync.catalog import alarm_rows, epoch_rows, gap_rows, hello_rows, machine_rows, pack_commit
+from cloud_sync.catalog.access import Access
 from cloud_sync.catalog.catalog import (
     Account,
     AlarmRow,
@@ -75,6 +76,7 @@ class SqlCatalog:
         Raises ConfigInvalid when it is empty all the same, or when another version made them.
         """
         self._database = database
+        self.access = Access(database)
         self._series = SeriesRows(database)
         self._tickets = threading.Lock()
         self._pack_ids: list[int] = []

@@ -35,10 +35,10 @@ def notes(config: Config) -> list[str]:
     """What is no mistake in the file, but keeps readings from being taken or sent here."""
     found = [] if config.sensors else ["no [[sensor]]: nothing is read. See: edge-agent config init"]
     if config.cloud is None:
-        return [*found, "no [cloud]: readings are collected and kept, none is sent"]
+        return [*found, "not joined: readings are collected and kept, none is sent. Try: edge-agent join TOKEN"]
     files = {"ca": config.cloud.ca, "cert": config.cloud.cert, "key": config.cloud.key}
     return found + [
-        f"[cloud] {name} = {json.dumps(path)}: no such file on this machine; `cloud-sync cert issue` makes it"
+        f"[cloud] {name} = {json.dumps(path)}: no such file on this machine; `edge-agent join` makes them"
         for name, path in files.items()
         if not Path(path).exists()
     ]

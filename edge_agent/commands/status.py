@@ -102,7 +102,7 @@ def buffer_text(buffer: dict[str, Any]) -> str:
 def sync_text(sync: dict[str, Any]) -> str:
     """The link, and when the cloud last said that something is safe."""
     if not sync["configured"]:
-        return "no [cloud]: readings are kept here"
+        return "not joined: readings are kept here"
     acked = f"last ack {age_text(sync['last_ack_age_s'])} ago" if sync["last_ack_age_s"] is not None else "no ack yet"
     holds = "; ".join(hold["text"] for hold in sync["holds"])
     if sync["connected"]:

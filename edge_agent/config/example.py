@@ -16,12 +16,9 @@ runtime_dir = "/run/edge-agent"     # the journal and the control socket; should
 # timezone = "Europe/Oslo"          # default: the machine's
 # log_level = "info"                # debug, info, warning, error
 
-# Without [cloud] the agent collects and keeps. The three files come from `cloud-sync cert issue`.
+# Until it has joined a cloud (edge-agent join TOKEN) the agent collects and keeps. Then [cloud] may say otherwise:
 # [cloud]
-# url = "https://fleet.example.org:8443"
-# ca = "/etc/edge-agent/ca.pem"
-# cert = "/etc/edge-agent/cert.pem"
-# key = "/etc/edge-agent/key.pem"
+# url = "https://fleet.example.org:8443"    # default: the cloud that was joined
 # batch = "60s"                     # how long readings are merged before they go; "0s": as they are committed
 # rate_max = "20 kB"                # a second; alarms do not wait for it
 # [[cloud.window]]                  # readings go only then; alarms always

@@ -29,29 +29,40 @@ from edge_agent.config.model import (
 )
 from edge_agent.config.sensors import SensorChecker
 from edge_agent.config.values import nearest
-from edge_agent.errors import ConfigInvalid
+from edge_agent.errors import AgentError, ConfigInvalid
 
 if TYPE_CHECKING:
     from edge_agent.config.mqtt import MqttSection
+    from edge_agent.enrol.identity import Identity
 
 SINGLE = {"agent": AgentSection, "cloud": CloudSection, "buffer": BufferSection}
 NAMED = ("bus", "mqtt")
 LISTED = ("sensor", "model")
 TOP = (*SINGLE, *NAMED, *LISTED)
 FILE_BYTES_MAX = 4 << 20
+LOCAL = ("cloud",)  # not for the cloud to assign: where it is, and the places on this machine
+LOCAL_KEYS = (("agent", "state_dir"), ("agent", "runtime_dir"), ("agent", "name"))
 
 S = TypeVar("S", bound=Section)
 
 
-def load(file: Path, drivers: Drivers | None = None) -> Config:
-    """Read and check. Raises ConfigInvalid with every problem, one line each."""
+def load(file: Path, drivers: Drivers | None = None, assigned: Path | None = None) -> Config:
+    """Read and check. `assigned`: a configuration from the cloud to try instead of the one that was joined with.
+
+    Raises ConfigInvalid with every problem, one line each.
+    """
     problems = Problems()
     file = file.absolute()
-    loader = _Loader(file, drivers or Drivers(), problems)
+    loader = _Loader(file, drivers or Drivers(), problems, assigned)
     config = loader.load()
     if config is None or len(problems):
         raise ConfigInvalid(problems.lines())
     return config
+
+
+def labels_of(identity: Identity | None) -> dict[str, str]:
+    """What the cloud gave the gateway when it joined."""
+    return {} if identity is None else identity.facts.labels
 
 
 def files_of(file: Path) -> list[Path]:
@@ -60,8 +71,10 @@ def files_of(file: Path) -> list[Path]:
 
 
 class _Loader:
-    def __init__(self, file: Path, drivers: Drivers, problems: Problems) -> None:
+    def __init__(self, file: Path, drivers: Drivers, problems: Problems, assigned: Path | None) -> None:
         self._file = file
+        self._assigned = assigned
+        self._is_assigned = False  # what is read now comes from the cloud
         self._drivers = drivers
         self._problems = problems
         self._singles: dict[str, Table] = {}
@@ -73,17 +86,16 @@ class _Loader:
     def load(self) -> Config | None:
         for path in files_of(self._file):
             self._read(path)
+        identity = self._joined()
         agent = self._section("agent", AgentSection)
-        cloud = self._section("cloud", CloudSection) if "cloud" in self._singles else None
+        cloud = self._cloud(identity)
         buffer = self._section("buffer", BufferSection)
-        if cloud is not None and cloud.backoff_min > cloud.backoff_max:
-            self._problems.add(self._places["cloud"], "[cloud]", "backoff_min is above backoff_max")
         buses = {name: self._bus(name, entry) for name, entry in self._named["bus"].items()}
         brokers = {name: self._broker(name, entry) for name, entry in self._named["mqtt"].items()}
         checker = SensorChecker(agent or AgentSection(), buses, self._drivers, self._problems)
         said = self._listed["sensor"]
         sensors = [checker.check(self._table(entry, "sensor"), entry.place) for entry in said]
-        name = (agent.name if agent else "") or socket.gethostname()
+        name = (agent.name if agent else "") or (identity.facts.gateway if identity else socket.gethostname())
         listeners = [(plan, entry.place) for plan, entry in zip(sensors, said) if plan and plan.is_mqtt]
         if listeners:
             from edge_agent.config.mqtt import check_brokers
@@ -96,13 +108,55 @@ class _Loader:
         return Config(
             file=self._file,
             version=self._hash.hexdigest(),
-            agent=msgspec.structs.replace(agent, name=name),
+            agent=msgspec.structs.replace(agent, name=name, labels=labels_of(identity) | agent.labels),
             cloud=cloud,
+            identity=identity,
             buffer=buffer,
             buses={name: bus for name, bus in buses.items() if bus is not None},
             brokers={name: broker for name, broker in brokers.items() if broker is not None},
             sensors=plans,
             models=models,
+        )
+
+    def _joined(self) -> Identity | None:
+        """What a join left in the state directory, and its configuration: what people wrote goes before it."""
+        from edge_agent.enrol.identity import identity_of
+
+        said = self._singles.get("agent", {}).get("state_dir")
+        told = said is not None and isinstance(said.value, str)
+        state_dir = said.place.file.parent / said.value if said and told else Path(AgentSection().state_dir)
+        try:
+            identity = identity_of(state_dir)
+        except AgentError as error:
+            self._problems.add_plain(self._file, 0, str(error))
+            return None
+        assigned = self._assigned or (identity.assigned if identity is not None else None)
+        if assigned is not None and assigned.exists():
+            self._is_assigned = True
+            self._read(assigned)
+        return identity
+
+    def _cloud(self, identity: Identity | None) -> CloudSection | None:
+        """[cloud], with what it leaves out from the identity; None where there is nothing to go by."""
+        cloud = self._section("cloud", CloudSection)
+        if cloud is None:
+            return None
+        place = self._places.get("cloud", Place(self._file, {}))
+        if cloud.backoff_min > cloud.backoff_max:
+            self._problems.add(place, "[cloud]", "backoff_min is above backoff_max")
+        said = [bool(path) for path in (cloud.ca, cloud.cert, cloud.key)]
+        if any(said) and not (all(said) and cloud.url):
+            self._problems.add(place, "[cloud]", '"url", "ca", "cert" and "key" go together, or none after a join')
+        if any(said) or identity is None:
+            return cloud if all(said) else None
+        device = str(identity.device)
+        return msgspec.structs.replace(
+            cloud,
+            url=cloud.url or identity.url,
+            ca=str(identity.ca),
+            cert=device,
+            key=device,
+            server_name=cloud.server_name or identity.facts.server_name,
         )
 
     def _read(self, path: Path) -> None:
@@ -134,31 +188,45 @@ class _Loader:
     def _gather(self, values: dict[str, Any], root: Place) -> None:
         for name, value in values.items():
             place = root.at(name)
-            if name in SINGLE and isinstance(value, dict):
+            if self._is_assigned and name in LOCAL:
+                self._problems.add(place, f"[{name}]", "is for people of this machine only; the cloud cannot assign it")
+            elif name in SINGLE and isinstance(value, dict):
                 self._gather_single(name, value, place)
             elif name in NAMED and isinstance(value, dict):
                 for each, said in value.items():
                     self._gather_named(name, each, said, place.at(each))
             elif name in LISTED and isinstance(value, list):
+                local = {self._id(entry.value) for entry in self._listed[name]} if self._is_assigned else set()
                 for index, said in enumerate(value):
-                    self._listed[name].append(Entry(said, place.at(index)))
+                    if self._id(said) not in local:
+                        self._listed[name].append(Entry(said, place.at(index)))
             elif name in TOP:
                 shape = f"[[{name}]]" if name in LISTED else f"[{name}.NAME]" if name in NAMED else f"[{name}]"
                 self._problems.add(place, name, f"must be a table, written {shape}")
             else:
                 self._problems.add(place, f"[{name}]", f'unknown table "{name}"{nearest(name, TOP)}')
 
+    @staticmethod
+    def _id(said: object) -> object:
+        return said.get("id") if isinstance(said, dict) else None
+
     def _gather_single(self, name: str, value: dict[str, Any], place: Place) -> None:
         table = self._singles.setdefault(name, {})
         self._places.setdefault(name, place)
         for key, entry in table_of(value, place).items():
-            if key in table:
+            if key in table and self._is_assigned:
+                continue
+            if self._is_assigned and (name, key) in LOCAL_KEYS:
+                self._problems.add(entry.place, f"[{name}]", f"{key} is for people of this machine only")
+            elif key in table:
                 self._problems.add(entry.place, f"[{name}]", f"{key} is set twice, first at {table[key].place}")
             else:
                 table[key] = entry
 
     def _gather_named(self, kind: str, name: str, said: Any, place: Place) -> None:
         known = self._named[kind]
+        if name in known and self._is_assigned:
+            return
         if name in known:
             self._problems.add(place, f"[{kind}.{name}]", f"stands twice, first at {known[name].place}")
         else:

@@ -17,6 +17,7 @@ from wire.reading import Priority
 if TYPE_CHECKING:
     from edge_agent.config.detect import AlarmSection, ModelPlan
     from edge_agent.config.mqtt import MqttSection
+    from edge_agent.enrol.identity import Identity
 
 
 def duration(low: float, high: float) -> Meta:
@@ -93,12 +94,12 @@ class PlanSection(Section, frozen=True):
 
 
 class CloudSection(Section, frozen=True):
-    """[cloud]: where readings go. Without the table the agent collects and keeps."""
+    """[cloud]: where readings go. What it leaves out is of the cloud that this gateway has joined."""
 
-    url: Annotated[str, Meta(pattern=r"^https://[^/\s]+$", extra={"rule": "https://HOST:PORT"})]
-    ca: Annotated[str, PATH]
-    cert: Annotated[str, PATH]
-    key: Annotated[str, PATH]
+    url: Annotated[str, Meta(pattern=r"^https://[^/\s]+$", extra={"rule": "https://HOST:PORT"})] = ""
+    ca: Annotated[str, PATH] = ""
+    cert: Annotated[str, PATH] = ""
+    key: Annotated[str, PATH] = ""
     server_name: str = ""  # the name in the server's certificate, where it is not the host
     batch: Annotated[float, duration(0, 3600)] = 60.0  # how long readings are merged before they go
     backoff_min: Annotated[float, duration(0.05, 60)] = 0.5
@@ -245,12 +246,18 @@ class Config(Section, frozen=True):
     file: Path
     version: str  # hash of the files' content, for Hello
     agent: AgentSection
-    cloud: CloudSection | None
+    cloud: CloudSection | None  # none: neither joined nor told; readings are kept
+    identity: Identity | None  # what a join left
     buffer: BufferSection
     buses: dict[str, BusSection]
     brokers: dict[str, MqttSection]
     sensors: tuple[SensorPlan, ...]
     models: tuple[ModelPlan, ...]
+
+    @property
+    def is_by_identity(self) -> bool:
+        """Whether the cloud is reached with the joined identity."""
+        return self.identity is not None and self.cloud is not None and self.cloud.cert == str(self.identity.device)
 
     @property
     def state_dir(self) -> Path:

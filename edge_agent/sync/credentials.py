@@ -32,7 +32,7 @@ class Credentials:
                 found.append(path.read_bytes())
             except OSError as error:
                 raise CredentialsRejected(
-                    f"{path}: {error.strerror}. Try: cloud-sync cert issue, and copy its files here"
+                    f"{path}: {error.strerror}. Try: edge-agent join with a token of cloud-sync token create"
                 ) from error
         self._context()
         return found[0], found[1], found[2]
@@ -79,7 +79,7 @@ class Credentials:
                 answer = _first_byte(secure)
         if answer != b"":
             return None
-        return f"the cloud refuses {self.cert}; {self.own_doubt()}. Try: cloud-sync cert issue"
+        return f"the cloud refuses {self.cert}; {self.own_doubt()}. Try: edge-agent renew"
 
     def own_doubt(self) -> str:
         """What a server that trusts the CA finds wrong with the certificate; its end date when it finds nothing.

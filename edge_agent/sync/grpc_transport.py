@@ -81,6 +81,7 @@ class SyncClient:
         self._told: type[AgentError] | None = None  # what was logged since the last connection
         self._held = ""  # what was logged of what may not leave
         self._probed_at = -PROBE_S_MIN
+        self._renewed = asyncio.Event()
         self._not_before = 0.0
         self._meter = SocketMeter()
         self._addresses: list[str] = []  # of the host, as last resolved
@@ -102,6 +103,12 @@ class SyncClient:
         """Seconds to the next try; None while a stream is open or being opened."""
         at = self._machine.reconnect_at
         return None if at is None else max(at, self._not_before) - self._now()
+
+    def reconnect(self) -> None:
+        """The certificate was renewed: use it from now on. On the event loop's thread."""
+        self._renewed.set()
+        self._not_before = 0.0
+        self._changed.set()
 
     def committed(self, alarm: bool = False) -> None:
         """New atoms are in the outbox. On the event loop's thread."""
@@ -229,6 +236,7 @@ class SyncClient:
 
     async def _stream(self) -> None:
         """One connection from start to end. Raises LinkDown, CredentialsRejected, ProtocolViolation."""
+        self._renewed.clear()
         ca, certificate, key = self._credentials.read()
         tls = grpc.ssl_channel_credentials(ca, key, certificate)
         options: list[tuple[str, str | int]] = [*_OPTIONS]
@@ -241,7 +249,7 @@ class SyncClient:
                 self._out = asyncio.Queue()
                 frames = GatewayFrames()
                 self._put(self._machine.connected(self._now()))
-                await first_done(self._read(call, frames), self._write(call, frames), self._watch())
+                await first_done(self._read(call, frames), self._write(call, frames), self._watch(), self._follow())
             except grpc.aio.AioRpcError as error:
                 await self._explain(error)
             except grpc.aio.UsageError as error:
@@ -284,6 +292,11 @@ class SyncClient:
             if wakeup is not None and self._now() >= wakeup:
                 self._put(self._machine.tick(self._now()))
         raise LinkDown(self._machine.wants_disconnect.detail)
+
+    async def _follow(self) -> None:
+        """Leave when there is a new certificate."""
+        await self._renewed.wait()
+        raise LinkDown("the certificate was renewed")
 
     async def _explain(self, error: grpc.aio.AioRpcError) -> None:
         """Turn gRPC's word into ours. Raises LinkDown or CredentialsRejected."""

@@ -73,6 +73,10 @@ class SyncPolicy:
         self._leave: Leave | None = None
         self._looked_at = 0.0
 
+    def utc(self) -> datetime | None:
+        """The time, as the network or the cloud told it; None while nothing has."""
+        return self._time.utc()
+
     # The machine's questions
 
     def leave(self, now: float) -> Leave:

@@ -25,6 +25,7 @@ class LabCloud:
         self.folder = folder
         self.http_port = 0
         self.grpc_port = 0
+        self.enrol_port = 0
         self.log = folder.parent / "cloud.log"
         self._program = program
         self._environment = environment
@@ -39,9 +40,11 @@ class LabCloud:
         """Make the folder with its CA."""
         run("cloud-sync", "init", "--data", str(self.folder))
 
-    def issue(self, gateway: str, target: Path) -> None:
-        """A gateway's certificate: ca.pem, cert.pem, key.pem in `target`."""
-        run("cloud-sync", "cert", "issue", gateway, "--data", str(self.folder), "--out", str(target))
+    def token(self, uses: int) -> str:
+        """A token with which so many gateways can join."""
+        address = f"127.0.0.1:{self.enrol_port}"
+        options = ["--data", str(self.folder), "--uses", str(uses), "--address", address]
+        return run("cloud-sync", "token", "create", *options).strip()
 
     def start(self) -> None:
         """Start the service and wait until it is ready. Raises LabFailed."""
@@ -50,6 +53,7 @@ class LabCloud:
         ready = next(line for line in self.log.read_text().splitlines() if line.startswith("cloud-sync ready"))
         words = dict(word.split("=", 1) for word in ready.split() if "=" in word)
         self.grpc_port = int(words["grpc"].rpartition(":")[2])
+        self.enrol_port = int(words["enrol"].rpartition(":")[2])
         self.http_port = int(words["http"].rpartition(":")[2])
 
     def launch(self) -> Process:

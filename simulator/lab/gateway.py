@@ -14,7 +14,7 @@ from edge_agent.outbox.journal import Journal
 from edge_agent.outbox.opening import JOURNAL
 from simulator import control
 from simulator.lab.count import Count, Cycle, count
-from simulator.lab.processes import LabFailed, Process, command, wait_until
+from simulator.lab.processes import LabFailed, Process, command, run, wait_until
 from simulator.parts import Part
 from wire.reading import Tick
 
@@ -103,7 +103,7 @@ class LabGateway:
         return dict.fromkeys(self.plan.parts, BME280_CHANNELS) or {"machine": REPLAY_CHANNELS}
 
     def configure(self, cloud_port: int) -> None:
-        """Write edge-agent.toml; the certificate stands in `identity/`."""
+        """Write edge-agent.toml. The cloud is reached through a network that leads to its port."""
         text = _CONFIG.format(plan=self.plan, port=cloud_port)
         for bus in sorted({part.bus for part in self.plan.parts.values()}):
             text += f'[bus.i2c-{bus}]\nkind = "i2c"\ndevice = "{self._device(bus)}"\n\n'
@@ -116,6 +116,10 @@ class LabGateway:
         if self.sensors is not None:
             text += self.sensors.configuration()
         (self.folder / "edge-agent.toml").write_text(text, encoding="utf-8")
+
+    def join(self, token: str) -> None:
+        """Become a gateway of the lab's cloud. Raises LabFailed."""
+        run("edge-agent", "join", token, "--name", self.plan.name, "-c", str(self.folder / "edge-agent.toml"))
 
     def start(self) -> None:
         """Start the agent and wait until it answers. Raises LabFailed."""
@@ -318,9 +322,6 @@ log_level = "info"
 
 [cloud]
 url = "https://127.0.0.1:{port}"
-ca = "identity/ca.pem"
-cert = "identity/cert.pem"
-key = "identity/key.pem"
 batch = "{plan.batch}"
 backoff_min = "100ms"
 backoff_max = "1s"

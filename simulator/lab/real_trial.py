@@ -106,12 +106,12 @@ class RealTrial:
 
     async def _build(self) -> None:
         shutil.copytree(self._keys / "cloud", self._cloud.folder)
-        shutil.copytree(self._keys / "identity", self._gateway.folder / "identity")
         await asyncio.to_thread(self._gateway.insert_card)
         await asyncio.to_thread(self._cloud.start)
         self._network = Proxy("127.0.0.1", self._cloud.grpc_port)
         await self._network.start()
         self._gateway.configure(self._network.port)
+        await asyncio.to_thread(self._gateway.join, await asyncio.to_thread(self._cloud.token, 1))
         await asyncio.to_thread(self._gateway.start)
 
     async def _at(self, when: float, kind: str, detail: float) -> None:
@@ -259,10 +259,8 @@ class RealTrial:
 
 
 def make_keys(folder: Path) -> None:
-    """A cloud's folder with its CA, and a gateway's certificate, to be copied by each trial. Raises LabFailed."""
-    cloud = LabCloud(folder / "cloud")
-    cloud.initialise()
-    cloud.issue(NAME, folder / "identity")
+    """A cloud's folder with its CA, to be copied by each trial. Raises LabFailed."""
+    LabCloud(folder / "cloud").initialise()
 
 
 def run_real(seed: int, folder: Path, keys: Path, *, has_card: bool) -> TrialResult:

@@ -25,18 +25,16 @@ class Site:
         self.networks: list[Proxy] = []
 
     async def build(self) -> None:
-        """Keys, cloud, networks, agents. Raises LabFailed with the log of what did not start."""
+        """Cloud, networks, gateways that join it, agents. Raises LabFailed with the log of what did not start."""
         await asyncio.to_thread(self.cloud.initialise)
-        issue = [
-            asyncio.to_thread(self.cloud.issue, gateway.plan.name, gateway.folder / "identity")
-            for gateway in self.gateways
-        ]
-        await asyncio.gather(asyncio.to_thread(self.cloud.start), *issue)
+        await asyncio.to_thread(self.cloud.start)
+        token = await asyncio.to_thread(self.cloud.token, len(self.gateways))
         for gateway in self.gateways:
             network = Proxy("127.0.0.1", self.cloud.grpc_port)
             await network.start()
             self.networks.append(network)
             gateway.configure(network.port)
+        await asyncio.gather(*(asyncio.to_thread(gateway.join, token) for gateway in self.gateways))
         # A child is tied to the thread that starts it: those of the loop's own pool live as long as the loop.
         await asyncio.gather(*(asyncio.to_thread(gateway.start) for gateway in self.gateways))
 

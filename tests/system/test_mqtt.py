@@ -292,9 +292,9 @@ def test_a_broker_with_certificates(tmp_path: Path) -> None:
     (tmp_path / "pki").mkdir()
     files = PkiFiles(tmp_path / "pki")
     create_ca(files, [])
-    cert, key = issue_gateway(files, "gw", datetime.now(UTC), 2)
-    (tmp_path / "cert.pem").write_bytes(cert)
-    (tmp_path / "key.pem").write_bytes(key)
+    made = issue_gateway(files, "gw", datetime.now(UTC), 2)
+    (tmp_path / "cert.pem").write_bytes(made.issued.pem)
+    (tmp_path / "key.pem").write_bytes(made.pem)
     broker = MqttBroker(tmp_path / "broker", tls=BrokerTls(files.ca, files.server, files.server_key))
     broker.start()
     keys = f'ca = "{files.ca}"\ncert = "{tmp_path}/cert.pem"\nkey = "{tmp_path}/key.pem"\n'

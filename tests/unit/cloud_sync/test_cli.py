@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from cloud_sync.cli import EXIT_CONFIG, main
+from cloud_sync.cli import main
+from cloud_sync.cli_options import EXIT_CONFIG
 from cloud_sync.data_folder import DataFolder, open_parts
 from cloud_sync.errors import ConfigInvalid
 from cloud_sync.ingest.ingestor import Ingestor

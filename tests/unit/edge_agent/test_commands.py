@@ -31,7 +31,7 @@ def test_check_names_files_that_are_not_here(file: Path) -> None:
     assert result.exit_code == exits.OK
     assert result.stdout.startswith(f"{file}: good; sensors: 1, channels: 3, version ")
     missing = file.parent / "cert.pem"
-    said = f'note: [cloud] cert = "{missing}": no such file on this machine; `cloud-sync cert issue` makes it\n'
+    said = f'note: [cloud] cert = "{missing}": no such file on this machine; `edge-agent join` makes them\n'
     assert result.stderr == said
 
 
@@ -39,7 +39,7 @@ def test_check_says_what_an_empty_file_leaves_out(file: Path) -> None:
     file.touch()
     result = run("config", "check", "-c", file)
     assert result.exit_code == exits.OK
-    assert [line.split(":")[1] for line in result.stderr.splitlines()] == [" no [[sensor]]", " no [cloud]"]
+    assert [line.split(":")[1] for line in result.stderr.splitlines()] == [" no [[sensor]]", " not joined"]
 
 
 def test_init_does_not_overwrite(file: Path) -> None:

@@ -40,13 +40,13 @@ def test_keys_are_for_their_owner_only(files: PkiFiles) -> None:
 
 
 def test_a_gateways_certificate(files: PkiFiles, tmp_path: Path) -> None:
-    certificate, key = issue_gateway(files, "gw-a", NOW, 90)
-    write_new(tmp_path / "cert.pem", certificate, 0o644)
+    made = issue_gateway(files, "gw-a", NOW, 90)
+    write_new(tmp_path / "cert.pem", made.issued.pem, 0o644)
     facts = read_certificate(tmp_path / "cert.pem")
     assert facts.names == ("urn:tidegate:gateway:gw-a",)
     assert facts.issuer == read_certificate(files.ca).subject
     assert (facts.valid_from, facts.valid_until) == (NOW - timedelta(hours=1), NOW + timedelta(days=90))
-    assert b"PRIVATE KEY" in key
+    assert b"PRIVATE KEY" in made.pem
 
 
 def test_nothing_is_overwritten(files: PkiFiles) -> None:

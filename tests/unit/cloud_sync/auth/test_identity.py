@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from cloud_sync.auth.identity import IdentityRefused, check_gateway_id, gateway_of
+from cloud_sync.auth.identity import IdentityRefused, gateway_of
+from wire.join import check_gateway_id
 
 
 @pytest.mark.parametrize("gateway_id", ["a", "0", "gw-1", "a" * 63, "a-"])

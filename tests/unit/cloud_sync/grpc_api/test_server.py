@@ -23,10 +23,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from cloud_sync.auth.authority import Authority
 from cloud_sync.auth.ca import PkiFiles, create_ca, issue_gateway
 from cloud_sync.catalog.sql_catalog import SqlCatalog
 from cloud_sync.errors import CatalogDown, ConfigInvalid
 from cloud_sync.grpc_api import stream as stream_module
+from cloud_sync.grpc_api.enrol import EnrolDesk, EnrolServer
+from cloud_sync.grpc_api.peer import Gatekeeper
 from cloud_sync.grpc_api.server import STREAMS_PER_GATEWAY_MAX, Credentials, GrpcServer
 from cloud_sync.grpc_api.stream import Stream, StreamPorts, merge_acks
 from cloud_sync.ingest.group_commit import GroupCommit
@@ -45,9 +48,9 @@ Code = grpc.StatusCode
 
 def issue(files: PkiFiles, gateway_id: str, folder: Path, now: datetime | None = None, days: int = 1) -> Path:
     folder.mkdir(parents=True)
-    certificate, key = issue_gateway(files, gateway_id, now or datetime.now(UTC), days)
-    (folder / "cert.pem").write_bytes(certificate)
-    (folder / "key.pem").write_bytes(key)
+    made = issue_gateway(files, gateway_id, now or datetime.now(UTC), days)
+    (folder / "cert.pem").write_bytes(made.issued.pem)
+    (folder / "key.pem").write_bytes(made.pem)
     (folder / "ca.pem").write_bytes(files.ca.read_bytes())
     return folder
 
@@ -61,6 +64,9 @@ class Cloud:
     files: PkiFiles
     keys: Path  # gateway gw-a
     group: asyncio.Task[None]
+    folder: Path
+    enrol_port: int
+    enrolment: EnrolServer
 
     def ended(self, reason: str) -> float:
         return self.metrics.registry.get_sample_value("tidegate_streams_ended_total", {"reason": reason}) or 0.0
@@ -82,11 +88,19 @@ async def cloud(tmp_path: Path) -> AsyncIterator[Cloud]:
         run_blocking = partial(asyncio.get_running_loop().run_in_executor, pool)
         ports = StreamPorts(ingestor, group, catalog, clock, metrics, run_blocking)
         credentials = Credentials(files.ca.read_bytes(), files.server.read_bytes(), files.server_key.read_bytes())
-        server = GrpcServer(credentials, lambda gateway: Stream(gateway, ports), metrics)
+        access = catalog.access
+        authority = Authority.load(files.ca, files.ca_key)
+        desk = EnrolDesk(access, authority, credentials.ca, clock, run_blocking, sync_port=lambda: port)
+        gatekeeper = Gatekeeper(access, run_blocking)
+        server = GrpcServer(credentials, lambda gateway: Stream(gateway, ports), metrics, gatekeeper, desk.identified)
+        enrolment = EnrolServer(credentials, desk.open, clock, metrics)
         running = asyncio.create_task(group.run())
         port = await server.start("127.0.0.1", 0)
         keys = issue(files, "gw-a", tmp_path / "gw-a")
-        yield Cloud(f"127.0.0.1:{port}", catalog, server, metrics, files, keys, running)
+        enrol_port = await enrolment.start("127.0.0.1", 0)
+        address = f"127.0.0.1:{port}"
+        yield Cloud(address, catalog, server, metrics, files, keys, running, tmp_path, enrol_port, enrolment)
+        await enrolment.stop()
         await server.stop()
         running.cancel()
         await asyncio.wait({running})
@@ -365,7 +379,8 @@ async def test_a_port_in_use(cloud: Cloud) -> None:
         credentials = Credentials(
             cloud.files.ca.read_bytes(), cloud.files.server.read_bytes(), cloud.files.server_key.read_bytes()
         )
-        second = GrpcServer(credentials, lambda _: pytest.fail("no stream"), Metrics())
+        gatekeeper = Gatekeeper(cloud.catalog.access, asyncio.to_thread)
+        second = GrpcServer(credentials, lambda _: pytest.fail("no stream"), Metrics(), gatekeeper, {})
         with pytest.raises(ConfigInvalid, match=f"127.0.0.1:{port}"):
             await second.start("127.0.0.1", port)
 
