@@ -178,3 +178,7 @@ def restored(data: Path, catalog: str | None, store: str | None) -> None:
 
 for group in (token, gateway, audit):
     main.add_command(group)
+
+
+if __name__ == "__main__":
+    main(prog_name="cloud-sync")

@@ -122,4 +122,4 @@ for command in (model, sync, join, leave, renew):
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="edge-agent")
