@@ -42,7 +42,7 @@ def _write_pages(command: click.Command, path: str, version: str, folder: Path) 
 
 def _page(command: click.Command, path: str, version: str) -> str:
     """One page in man(7) macros."""
-    program = path.split()[0]
+    program = path.split(maxsplit=1)[0]
     name = path.replace(" ", "-")
     context = click.Context(command, info_name=path)
     usage = " ".join(command.collect_usage_pieces(context))

@@ -1,4 +1,4 @@
-"""The files of a package: wheels for the target machine and our own code under /usr/lib, laid out for any builder alike."""
+"""The files of a package: wheels for the target machine and our own code under /usr/lib, the same for each builder."""
 
 from __future__ import annotations
 
@@ -183,4 +183,3 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     elif path.exists() or path.is_symlink():
         path.unlink()
-
