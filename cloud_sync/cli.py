@@ -9,6 +9,7 @@ import click
 
 from cloud_sync.access_cli import audit, gateway, token
 from cloud_sync.cli_options import catalog_option, data_option, json_option, one_line_errors, store_option
+from cloud_sync.ledger_cli import ledger, machine
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -130,22 +131,6 @@ def show(file: Path, as_json: bool) -> None:
 
 
 @main.command()
-@click.argument("gateway_id")
-@data_option
-@catalog_option
-@json_option
-def ledger(gateway_id: str, data: Path, catalog: str | None, as_json: bool) -> None:
-    """Show what became of all that a gateway has taken: stored, given up, still there."""
-    from cloud_sync.data_folder import DataFolder
-    from cloud_sync.ledger_view import ledger_document, ledger_table
-    from wire.clock import SystemClock
-
-    with one_line_errors():
-        document = ledger_document(DataFolder(data, catalog), gateway_id, SystemClock())
-        click.echo(json.dumps(document, indent=1) if as_json else ledger_table(document))
-
-
-@main.command()
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @json_option
 def pack(file: Path, as_json: bool) -> None:
@@ -176,7 +161,7 @@ def restored(data: Path, catalog: str | None, store: str | None) -> None:
         click.echo(f"{found.messages} messages of {found.packs} packs, which the catalog did not name, are in it again")
 
 
-for group in (token, gateway, audit):
+for group in (token, gateway, audit, ledger, machine):
     main.add_command(group)
 
 

@@ -79,7 +79,8 @@ class Pages:
         rows = self._services.catalog.gateways()
         now_ms = self._services.now_us() // 1000
         first = (page - 1) * FLEET_PAGE_SIZE
-        shown = [self._services.describe(row) for row in rows[first : first + FLEET_PAGE_SIZE]]
+        accounts = self._services.catalog.accounts()
+        shown = [self._services.describe(row, accounts.get(row.id)) for row in rows[first : first + FLEET_PAGE_SIZE]]
         lasting = self._services.catalog.active_alarms()
         summary = views.fleet_summary(shown)
         if lasting:

@@ -56,6 +56,8 @@ class FleetRow:
     tombstoned: str
     version: str
     alarms: str  # that last
+    gap: str  # readings that are nowhere; "" for none
+    cloned: bool
 
 
 def fleet_row(gateway: Gateway, now_ms: int, alarms: int) -> FleetRow:
@@ -74,6 +76,8 @@ def fleet_row(gateway: Gateway, now_ms: int, alarms: int) -> FleetRow:
         tombstoned=words.count_text(gateway.tombstoned),
         version=gateway.agent_version,
         alarms=words.count_text(alarms),
+        gap=words.count_text(gateway.gap) if gateway.gap else "",
+        cloned=gateway.cloned,
     )
 
 
@@ -164,6 +168,7 @@ class LedgerRow:
     stored: str
     tombstoned: str
     pending: str
+    end: str  # "" while it goes on, and where its last Seq is known
     clock: str
     clock_unsure: bool
     losses: tuple[str, ...]
@@ -190,10 +195,12 @@ def _ledger_row(epoch: Epoch) -> LedgerRow:
         stored=words.count_text(epoch.stored),
         tombstoned=words.count_text(epoch.tombstoned),
         pending=words.count_text(epoch.pending),
+        end="end unknown" if epoch.end == "unknown" else "",
         clock=clock,
         clock_unsure=epoch.synchronised is False,
-        losses=tuple(
-            f"{words.count_text(count)} {words.reason_text(reason)}" for reason, count in sorted(by_reason.items())
+        losses=(
+            *(f"{words.count_text(count)} {words.reason_text(reason)}" for reason, count in sorted(by_reason.items())),
+            *((f"{words.count_text(epoch.gap)} in a gap",) if epoch.gap else ()),
         ),
     )
 

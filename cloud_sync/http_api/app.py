@@ -14,8 +14,9 @@ from cloud_sync.console.pages import console_routes
 from cloud_sync.http_api.alarms import alarms_routes
 from cloud_sync.http_api.fleet import fleet_routes
 from cloud_sync.http_api.guard import Guard, Receive, Scope, Send
+from cloud_sync.http_api.ledger import ledger_routes
 from cloud_sync.http_api.live import Live, live_routes
-from cloud_sync.http_api.meter import CacheMetrics, Meter
+from cloud_sync.http_api.meter import CacheMetrics, LedgerMetrics, Meter
 from cloud_sync.http_api.problems import Problem, install, problem
 from cloud_sync.http_api.readings import readings_routes
 from cloud_sync.http_api.service import service_routes
@@ -68,6 +69,7 @@ def create_app(
     )
     install(app)
     app.include_router(fleet_routes(services))
+    app.include_router(ledger_routes(services))
     app.include_router(readings_routes(services))
     app.include_router(alarms_routes(services))
     app.state.live = live  # its owner closes it before the server waits for answers to end
@@ -75,6 +77,7 @@ def create_app(
     app.include_router(service_routes(services, registry, require_writable or catalog.require_writable))
     app.include_router(console_routes(services))
     registry.register(CacheMetrics(query))
+    registry.register(LedgerMetrics(catalog))
     app.add_middleware(Meter, clock=clock, registry=registry)
     app.add_middleware(Guard, hosts=hosts, refuse=_misdirected)
     return app

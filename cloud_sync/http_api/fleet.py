@@ -1,4 +1,4 @@
-"""Routes about gateways: the list, one, its series, newest readings and ledger."""
+"""Routes about gateways: the list, one, its series, newest readings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from cloud_sync.http_api.models import (
     GatewayList,
     LatestList,
     LatestReading,
-    Ledger,
     Series,
     SeriesList,
 )
@@ -58,7 +57,8 @@ def fleet_routes(services: Services) -> APIRouter:
         def answer() -> GatewayList:
             rows = services.catalog.gateways()
             page, token = page_of(rows, lambda row: row.id, "gateways", page_size, page_token)
-            described = [services.describe(row) for row in page]
+            accounts = services.catalog.accounts()
+            described = [services.describe(row, accounts.get(row.id)) for row in page]
             return GatewayList(gateways=described, next_page_token=token, total_size=len(rows))
 
         return await services.workers.run(answer)
@@ -108,11 +108,6 @@ def fleet_routes(services: Services) -> APIRouter:
             return FleetLatest(gateways=found, next_page_token=token)
 
         return await services.workers.run(answer)
-
-    @router.get("/gateways/{gateway}/ledger", summary="Where every reading of a gateway is")
-    async def ledger(gateway: str) -> Ledger:
-        """taken = stored + tombstoned + pending, by epoch, with the reason of every loss."""
-        return await services.workers.run(services.ledger, gateway)
 
     return router
 

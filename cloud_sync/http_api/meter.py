@@ -1,4 +1,5 @@
-"""What `/metrics` says of the HTTP side: how long answers took, and what the cache of messages did."""
+"""What `/metrics` says of the HTTP side: how long answers took, and what the cache of messages did;
+and where the fleet's readings are."""
 
 from __future__ import annotations
 
@@ -8,6 +9,8 @@ from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from cloud_sync.catalog.catalog import Catalog
+from cloud_sync.errors import CatalogDown
 from cloud_sync.http_api.guard import App, Message, Receive, Scope, Send
 from cloud_sync.query.engine import QueryEngine
 from wire.clock import NS_PER_S, Clock
@@ -62,3 +65,37 @@ class CacheMetrics(Collector):
         looked.add_metric(["miss"], cache.misses)
         yield looked
         yield GaugeMetricFamily("tidegate_query_cache_bytes", "Memory of the decoded messages kept.", cache.bytes_held)
+
+
+class LedgerMetrics(Collector):
+    """The fleet's ledger in sum, read when asked. While the catalog is away there is none."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+
+    def describe(self) -> Iterator[Metric]:
+        """See prometheus-client: what would be collected, without asking the catalog."""
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        """See prometheus-client."""
+        try:
+            accounts = self._catalog.accounts().values()
+        except CatalogDown:
+            return
+        readings = GaugeMetricFamily(
+            "tidegate_ledger_readings",
+            "Readings of the fleet by where they are; gap is a part of pending.",
+            labels=["state"],
+        )
+        for state in ("taken", "stored", "tombstoned", "pending", "gap", "losses_without_seq"):
+            readings.add_metric([state], sum(getattr(each, state) for each in accounts))
+        yield readings
+        gateways = GaugeMetricFamily(
+            "tidegate_gateways_alarming",
+            "Gateways with a gap, and such whose certificate two machines use.",
+            labels=["why"],
+        )
+        gateways.add_metric(["gap"], sum(each.gap > 0 for each in accounts))
+        gateways.add_metric(["clone"], sum(each.is_cloned for each in accounts))
+        yield gateways

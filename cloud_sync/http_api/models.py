@@ -19,7 +19,17 @@ class Counts(BaseModel):
     pending: int = Field(description="Still on the gateway, or on the way.")
 
 
-class Gateway(Counts):
+class Account(Counts):
+    """A ledger in sum."""
+
+    gap: int = Field(description="Of the pending: what the gateway's latest Hello neither offers nor gives up.")
+    losses_without_seq: int = Field(
+        description="Readings lost before they got a Seq (power cuts, full rings); estimated."
+    )
+    cloned: bool = Field(description="Two machines use the gateway's certificate.")
+
+
+class Gateway(Account):
     """One gateway and where its readings are."""
 
     id: str
@@ -146,11 +156,36 @@ class LossRecord(BaseModel):
     reason: str
 
 
+class GapRecord(BaseModel):
+    """A range of Seq numbers that is nowhere: not here, and neither offered nor given up by the latest Hello."""
+
+    first: int
+    end: int
+    count: int
+    since_ms: int = Field(description="When it was noticed.")
+
+
+class MachineModel(BaseModel):
+    """A machine that has shown the gateway's certificate."""
+
+    machine: str = Field(description="Hash of its id, hexadecimal.")
+    epoch: str = Field(description="What its latest Hello called the current epoch.")
+    first_seen_ms: int
+    last_seen_ms: int
+    retired: bool = Field(description="People said that it will not come back.")
+
+
 class Epoch(Counts):
     """One boot of the gateway's outbox."""
 
     epoch: str = Field(description=HEX_ID)
     predecessor: str | None = Field(description="The epoch before; null for the first.")
+    predecessor_next_seq: int | None = Field(description="Where that one ended; null: unknown.")
+    end: Literal["open", "known", "unknown"] = Field(
+        description="unknown: after `taken` the gateway may have given out more, of which no record tells."
+    )
+    gap: int
+    gaps: list[GapRecord]
     losses_without_seq: int = Field(
         description="Readings lost before they got a Seq (power cuts, full rings); estimated."
     )
@@ -163,11 +198,25 @@ class Epoch(Counts):
     offset_version: int = Field(description="Counts corrections of the offset.")
 
 
-class Ledger(Counts):
-    """Where every reading of a gateway is, in sum and by epoch, oldest first."""
+class FleetAccount(Account):
+    """One gateway of the fleet's ledger."""
 
     gateway: str
-    losses_without_seq: int
+    lost: int = Field(description="Given up, lost before they had a number, or in a gap.")
+
+
+class FleetLedger(BaseModel):
+    """One page of the fleet's ledger, by gateway."""
+
+    gateways: list[FleetAccount]
+    next_page_token: str = Field(description="Empty on the last page.")
+    total_size: int
+
+
+class Ledger(FleetAccount):
+    """Where every reading of a gateway is, in sum and by epoch, oldest first."""
+
+    machines: list[MachineModel]
     by_reason: dict[str, int] = Field(description="Tombstoned and lost readings by reason.")
     epochs: list[Epoch]
 

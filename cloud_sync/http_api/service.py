@@ -34,7 +34,8 @@ def service_routes(services: Services, registry: CollectorRegistry, require_writ
 
     @router.get("/metrics", summary="Counters in Prometheus' text format", response_class=Response)
     async def metrics() -> Response:
-        """Ingest, storage, catalog and query counters."""
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+        """Ingest, storage, catalog and query counters, and the fleet's ledger in sum."""
+        text = await services.workers.run(lambda: generate_latest(registry))
+        return Response(text, media_type=CONTENT_TYPE_LATEST)
 
     return router

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from fastapi import HTTPException
 
-from cloud_sync.catalog.catalog import Catalog, EpochLedger, GatewayRow
-from cloud_sync.http_api.models import Counts, Epoch, Gateway, Ledger, LossRecord
+from cloud_sync.catalog.catalog import Account, Catalog, EpochLedger, GatewayRow, MachineRow
+from cloud_sync.http_api.models import (
+    Counts,
+    Epoch,
+    FleetAccount,
+    GapRecord,
+    Gateway,
+    Ledger,
+    LossRecord,
+    MachineModel,
+)
 from cloud_sync.http_api.workers import Workers
 from cloud_sync.query.engine import QueryEngine
 from wire.clock import NS_PER_US, US_PER_S, Clock
@@ -38,8 +48,9 @@ class Services:
             )
         return row
 
-    def describe(self, row: GatewayRow) -> Gateway:
-        """The gateway with its counts. Blocks."""
+    def describe(self, row: GatewayRow, account: Account | None = None) -> Gateway:
+        """The gateway with its counts, which are asked for where they are not given. Blocks."""
+        account = account or self.catalog.accounts(row.id)[row.id]
         silent_us = self.now_us() - row.last_seen_us
         return Gateway(
             id=row.id,
@@ -50,7 +61,7 @@ class Services:
             agent_version=row.agent_version,
             config_version=row.config_version,
             machine=row.machine.hex(),
-            **_counts(self.catalog.ledger(row.id)),
+            **_account(account),
         )
 
     def ledger(self, gateway: str) -> Ledger:
@@ -60,12 +71,12 @@ class Services:
         for tombstone in (each for epoch in epochs for each in epoch.tombstones):
             name = _reason(tombstone.reason)
             by_reason[name] = by_reason.get(name, 0) + tombstone.count
+        account = self.catalog.accounts(gateway)[gateway]
         return Ledger(
-            gateway=gateway,
-            losses_without_seq=sum(epoch.losses_without_seq for epoch in epochs),
+            **fleet_account(account).model_dump(),
+            machines=[_machine(machine) for machine in self.catalog.machines(gateway)],
             by_reason=by_reason,
             epochs=[_epoch(epoch) for epoch in epochs],
-            **_counts(epochs),
         )
 
 
@@ -74,8 +85,27 @@ def hex_id(number: int) -> str:
     return f"{number:016x}"
 
 
-def _counts(epochs: list[EpochLedger]) -> dict[str, int]:
-    return {name: sum(getattr(epoch, name) for epoch in epochs) for name in Counts.model_fields}
+def _counts(line: EpochLedger | Account) -> dict[str, int]:
+    return {name: getattr(line, name) for name in (*Counts.model_fields, "gap", "losses_without_seq")}
+
+
+def _account(account: Account) -> dict[str, Any]:
+    return {**_counts(account), "cloned": account.is_cloned}
+
+
+def fleet_account(account: Account) -> FleetAccount:
+    """As JSON shows it."""
+    return FleetAccount(gateway=account.gateway, lost=account.lost, **_account(account))
+
+
+def _machine(row: MachineRow) -> MachineModel:
+    return MachineModel(
+        machine=row.machine.hex(),
+        epoch=hex_id(row.epoch),
+        first_seen_ms=row.first_seen_us // 1000,
+        last_seen_ms=row.last_seen_us // 1000,
+        retired=row.retired,
+    )
 
 
 def _reason(reason: int) -> str:
@@ -86,7 +116,9 @@ def _epoch(row: EpochLedger) -> Epoch:
     return Epoch(
         epoch=hex_id(row.epoch),
         predecessor=hex_id(row.predecessor) if row.predecessor else None,
-        losses_without_seq=row.losses_without_seq,
+        predecessor_next_seq=row.predecessor_next_seq,
+        end=row.end.value,
+        gaps=[GapRecord(first=g.first, end=g.end, count=g.count, since_ms=g.since_us // 1000) for g in row.gaps],
         tombstones=[
             LossRecord(first=t.first, end=t.end, count=t.count, reason=_reason(t.reason)) for t in row.tombstones
         ],
@@ -94,5 +126,5 @@ def _epoch(row: EpochLedger) -> Epoch:
         synchronised=row.anchor.synchronised if row.anchor else None,
         uncertainty_us=row.anchor.uncertainty_us if row.anchor else None,
         offset_version=row.offset_version,
-        **_counts([row]),
+        **_counts(row),
     )

@@ -9,6 +9,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,12 +20,15 @@ from cloud_sync.cli_options import EXIT_CONFIG
 from cloud_sync.data_folder import DataFolder, open_parts
 from cloud_sync.errors import ConfigInvalid
 from cloud_sync.ingest.ingestor import Ingestor
+from cloud_sync.ledger_cli import EXIT_LOST
 from cloud_sync.metrics import Metrics
 from cloud_sync.storage.pack_keys import pack_key_id
 from tests.servers import S3, PostgreSQL
 from tests.unit.cloud_sync.gateway import EPOCH, ROOM, DialClock, hello, message
 from wire.clock import SystemClock
+from wire.ranges import RangeSet
 from wire.reading import LossReason, Tombstone
+from wire.sync.frames import EpochOffer
 
 
 def run(*arguments: object) -> Result:
@@ -182,6 +186,10 @@ def test_ledger_and_pack(data: Path) -> None:
     assert document["epochs"][0]["tombstones"] == [{"first": 12, "end": 14, "reason": "evicted", "count": 2}]
     assert "evicted: 2 at 12..14" in run("ledger", "gw-a", "--data", data).output
     assert "those that have: gw-a" in fails(EXIT_CONFIG, "ledger", "gw-x", "--data", data)
+    assert json.loads(run("ledger", "--data", data, "--json").output)["lost"] == 2
+    assert "gw-a" in run("ledger", "--data", data).output
+    for which in ("gw-a",), ():
+        assert run("ledger", *which, "--data", data, "--check").exit_code == EXIT_LOST
     pack = json.loads(run("pack", data / "objects" / key, "--json").output)
     assert [(m["gateway"], m["cells"], m["seq"]) for m in pack["messages"]] == [("gw-a", 10, [0, 10])]
     assert "gw-a" in run("pack", data / "objects" / key).output
@@ -250,6 +258,28 @@ def test_serve_needs_the_places_that_init_was_given(tmp_path: Path, elsewhere: t
     assert run("init", "--data", tmp_path / "a", *elsewhere).exit_code == 0
     assert "--catalog" in fails(EXIT_CONFIG, "serve", "--data", tmp_path / "a")
     assert "none" in fails(EXIT_CONFIG, "serve", "--data", tmp_path / "a", *elsewhere[:2])
+
+
+def test_a_gap_and_a_clone_are_told_until_they_end(data: Path) -> None:
+    catalog = DataFolder(data).open_catalog(DialClock())
+    told = replace(hello(), generation_seen=catalog.generation())
+    catalog.hello("gw-a", replace(told, epochs=(EpochOffer(EPOCH, 10, RangeSet([(0, 10)])),)))
+    assert run("ledger", "gw-a", "--data", data, "--check").exit_code == 0
+    catalog.hello("gw-a", replace(told, epochs=(EpochOffer(EPOCH + 1, 0, RangeSet()),)))
+    assert run("ledger", "gw-a", "--data", data, "--check").exit_code == EXIT_LOST
+    table = run("ledger", "gw-a", "--data", data).output
+    assert "10 at 0..10" in table
+    assert f"  {EPOCH:016x}\n" in table + "\n", "end unknown"
+    catalog.hello("gw-a", replace(told, machine=b"clone", epochs=(EpochOffer(EPOCH + 2, 0, RangeSet()),)))
+    assert "CLONED" in run("ledger", "gw-a", "--data", data).output
+    assert "CLONED" in run("ledger", "--data", data).output
+    assert "in use" in run("machine", "list", "gw-a", "--data", data).output
+    machines = json.loads(run("machine", "list", "gw-a", "--data", data, "--json").output)
+    assert [each["retired"] for each in machines] == [False, False]
+    assert "is retired" in run("machine", "retire", "gw-a", b"clone".hex(), "--data", data).output
+    assert "CLONED" not in run("ledger", "gw-a", "--data", data).output
+    assert (b"m" * 16).hex() in fails(EXIT_CONFIG, "machine", "retire", "gw-a", b"clone".hex(), "--data", data)
+    catalog.close()
 
 
 def test_ledger_and_restored_elsewhere(tmp_path: Path, elsewhere: tuple[str, ...]) -> None:

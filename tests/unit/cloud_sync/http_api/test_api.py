@@ -9,6 +9,7 @@ import json
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,10 @@ from cloud_sync.ingest.ingestor import Ingestor
 from cloud_sync.metrics import Metrics
 from tests.unit.cloud_sync.http_api.serving import served
 from tests.unit.cloud_sync.query.seeding import ANCHOR, CLIMATE, NOW_US, Cloud, tick
+from wire.ranges import RangeSet
 from wire.reading import CellState, LossReason, Tombstone
 from wire.series import SeriesDef, SeriesSet, ValueType
+from wire.sync.frames import EpochOffer, Hello
 
 S = 1_000_000
 EPOCH = 0x00DC_BA98_7654_3210
@@ -124,6 +127,29 @@ def test_the_ledger_adds_up_and_gives_reasons(client: Client) -> None:
     assert body["epochs"][0]["predecessor"] is None
     assert body["epochs"][0]["offset_us"] == ANCHOR.offset_us
     assert body["epochs"][0]["synchronised"] is True
+
+
+def test_the_fleets_ledger_gaps_and_clones(cloud: Cloud, own_client: Client) -> None:
+    told = Hello(b"one", "0.1.0", "", cloud.catalog.generation(), (EpochOffer(5, 30, RangeSet([(0, 20)])),))
+    cloud.catalog.hello("gap-1", told)
+    cloud.catalog.hello("gap-1", replace(told, machine=b"two", epochs=(EpochOffer(6, 0, RangeSet(), 5, None),)))
+    (line,) = [each for each in own_client.get("/v1/ledger").json()["gateways"] if each["gateway"] == "gap-1"]
+    assert (line["pending"], line["gap"], line["lost"], line["cloned"]) == (30, 10, 10, True)
+    body = own_client.get("/v1/gateways/gap-1/ledger").json()
+    assert [(each["first"], each["end"], each["count"]) for each in body["epochs"][0]["gaps"]] == [(20, 30, 10)]
+    assert [each["machine"] for each in body["machines"]] == [b"one".hex(), b"two".hex()]
+    metrics = own_client.get("/metrics").text
+    assert 'tidegate_ledger_readings{state="gap"} 10.0' in metrics
+    assert 'tidegate_gateways_alarming{why="gap"} 1.0' in metrics
+    assert 'tidegate_gateways_alarming{why="clone"} 1.0' in metrics
+    page = own_client.get("/gateways/gap-1").text
+    assert "10 readings are in a gap" in page
+    assert "Two machines use" in page
+    assert "cloned" in own_client.get("/").text
+    cloud.lose("gap-1", Tombstone(5, 20, 30, LossReason.HOLE, 10))
+    assert own_client.get("/v1/gateways/gap-1/ledger").json()["gap"] == 0
+    assert 'tidegate_gateways_alarming{why="gap"} 0.0' in own_client.get("/metrics").text
+    assert "in a gap" not in own_client.get("/gateways/gap-1").text
 
 
 def test_latest(client: Client) -> None:
