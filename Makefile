@@ -30,8 +30,9 @@ test: setup ## lint, types, and every test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	cd packaging/deb && ../../$(BIN)/mypy --strict build.py
 	$(BIN)/pytest -n $(WORKERS) -m "not system and not nightly" -rs
-	$(BIN)/pytest -m "system and not nightly" -rs
+	$(BIN)/pytest -vv -m "system and not nightly" -rs
 
 nightly: setup ## what is long: more seeds, longer fuzzing, all benchmarks (recorded in benchmarks/results)
 	$(BIN)/edge-sim lab --trials 5000 --seed 1000000 --workers $(WORKERS)
@@ -45,6 +46,11 @@ bench: setup ## every benchmark, one after another, into benchmarks/results
 	for name in wire ingest footprint ota drain "detect --data nab"; do \
 	  $(BIN)/python -m benchmarks.$$name --json benchmarks/results/$${name%% *}.json || exit 1; done
 
+deb: setup ## Debian packages of agent (amd64, arm64) and service (amd64), into dist
+	$(BIN)/python packaging/deb/build.py --out dist
+	@systemd-analyze security --offline=true --no-pager packaging/deb/*/*.service 2>/dev/null | grep Overall || true
+	@! command -v lintian >/dev/null || lintian --allow-root --fail-on error,warning dist/*.deb
+
 protos: setup ## generate wire/v1 from protos
 	$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=. --pyi_out=. --grpc_python_out=. protos/wire/v1/*.proto
 
@@ -56,4 +62,4 @@ lock: ## resolve requirements/*.txt anew (needs uv)
 clean: ## remove .venv and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help setup demo test nightly bench protos lock clean
+.PHONY: help setup demo test nightly bench deb protos lock clean

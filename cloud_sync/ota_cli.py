@@ -302,3 +302,7 @@ def _keyring(keys: Path, *, confirm: bool) -> Keyring:
     if passphrase is None and sys.stdin.isatty():
         passphrase = click.prompt("passphrase of the keys", hide_input=True, confirmation_prompt=confirm, err=True)
     return Keyring(keys, passphrase)
+
+
+if __name__ == "__main__":
+    main(prog_name="edge-ota")

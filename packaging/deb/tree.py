@@ -29,6 +29,8 @@ PRUNED = (
     "**/*.a",
     "**/include",
     "**/__pycache__",
+    "**/.gitignore",
+    "**/*.sh",
     "*.dist-info/RECORD",
     "*.dist-info/INSTALLER",
     "*.dist-info/REQUESTED",
@@ -84,7 +86,12 @@ PROGRAMS = {
     "edge-agent": Program(
         "edge-agent", "edge", ("wire", "hardware", "edge_agent"), (("edge-agent", "edge_agent.cli"),)
     ),
-    "cloud-sync": Program("cloud-sync", "cloud", ("wire", "cloud_sync"), (("cloud-sync", "cloud_sync.cli"),)),
+    "cloud-sync": Program(
+        "cloud-sync",
+        "cloud",
+        ("wire", "cloud_sync"),
+        (("cloud-sync", "cloud_sync.cli"), ("edge-ota", "cloud_sync.ota_cli")),
+    ),
 }
 
 

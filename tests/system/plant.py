@@ -41,10 +41,6 @@ interval = "100ms"
 
 [cloud]
 url = "https://{HOST}:PORT"
-ca = "/etc/edge-agent/identity/ca.pem"
-cert = "/etc/edge-agent/identity/cert.pem"
-key = "/run/credentials/edge-agent.service/secret_key.pem"
-server_name = "localhost"
 batch = "1s"
 backoff_min = "100ms"
 backoff_max = "1s"
@@ -120,25 +116,27 @@ class Plant:
         self._open_hardware()
         self.cloud = LabCloud(folder / "cloud")
         self.cloud.initialise()
-        self.identity = folder / "identity"
-        self.cloud.issue(GATEWAY, self.identity)
         self.cloud.start()
         self.network: Network | None = None
+        self.enrolment: Network | None = None
 
     def connect(self, machine: Machine) -> None:
         """Lead the machine's cable to the cloud, through a bad network."""
         lose_packets(machine.name)
         self.network = Network(self.cloud.grpc_port)
+        self.enrolment = Network(self.cloud.enrol_port)
+
+    def token(self) -> str:
+        """With which one gateway can join, over the bad network."""
+        assert self.enrolment is not None
+        return self.cloud.token(1).rpartition("@")[0] + f"@{HOST}:{self.enrolment.port}"
 
     def configure(self, machine: Machine) -> None:
-        """Sensor, cloud and identity, as the manual says; the key where only root can read it."""
+        """A sensor, and where the cloud is; the agent does not read them before its next start."""
         assert self.network is not None
         machine.write("/etc/systemd/system/edge-agent.service.d/simulated.conf", DROP_IN)
         machine.write("/etc/edge-agent/edge-agent.toml", CONFIG.replace("PORT", str(self.network.port)))
         machine.write("/etc/edge-agent/conf.d/climate.toml", SENSORS)
-        for name in ("ca.pem", "cert.pem"):
-            machine.write(f"/etc/edge-agent/identity/{name}", (self.identity / name).read_text())
-        machine.write("/etc/edge-agent/credentials/key.pem", (self.identity / "key.pem").read_text(), 0o600)
         machine.run("systemctl daemon-reload && systemctl restart edge-agent")
 
     def given(self) -> list[Cycle]:
@@ -170,8 +168,9 @@ class Plant:
 
     def close(self) -> None:
         """End everything."""
-        if self.network is not None:
-            self.network.close()
+        for network in (self.network, self.enrolment):
+            if network is not None:
+                network.close()
         self.cloud.stop()
         self._bench.stop()
 

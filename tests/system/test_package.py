@@ -16,7 +16,7 @@ from simulator.i2c_umockdev import probe
 from simulator.network import Mode
 from tests.system import machine as machines
 from tests.system.machine import Machine
-from tests.system.plant import BUILD, Plant, build
+from tests.system.plant import BUILD, GATEWAY, Plant, build
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
@@ -120,8 +120,13 @@ def test_04_a_sensor_on_i2c_is_read_by_ioctls(bench: Bench) -> None:
     bench.cycle_passes()
 
 
-def test_05_readings_reach_the_cloud_through_a_bad_network(bench: Bench) -> None:
+def test_05_it_joins_by_token_and_readings_arrive_through_a_bad_network(bench: Bench) -> None:
     assert bench.plant.network is not None
+    join = f"edge-agent join {bench.plant.token()} --name {GATEWAY} --server-name localhost"
+    assert f"as gateway {GATEWAY}" in bench.machine.run(join).stdout
+    files = bench.machine.run("stat -c '%a %U' /var/lib/edge-agent/identity /var/lib/edge-agent/identity/device.pem")
+    assert files.stdout.split() == ["700", "edge-agent", "600", "edge-agent"]
+    bench.machine.run("systemctl restart edge-agent")
     bench.machine.wait(lambda: bench.status().get("sync", {}).get("connected"), "a connection")
     bench.plant.network.set(Mode.CUT)
     time.sleep(2)

@@ -1,0 +1,72 @@
+"""The cloud's Debian package, installed and begun word for word as docs/operating/install.md says; and piuparts."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.system import machine as machines
+from tests.system.machine import Machine
+from tests.system.plant import build
+
+pytestmark = [pytest.mark.system, pytest.mark.nightly, pytest.mark.timeout(600)]
+
+PAGE = Path(__file__).resolve().parents[2] / "docs/operating/install.md"
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    if reason := machines.missing():
+        pytest.skip(reason)
+    (tmp_path / "machine").mkdir()
+    machine = Machine(machines.make_base(tmp_path), tmp_path / "machine", "tgcloud")
+    try:
+        machine.boot()
+        yield machine
+    finally:
+        machine.close()
+
+
+def commands() -> list[str]:
+    """The manual's, for a root shell."""
+    block = PAGE.read_text(encoding="utf-8").split("## The cloud\n```\n")[1].split("```")[0]
+    lines = [
+        line.replace("sudo -u cloud-sync", "runuser -u cloud-sync --").removeprefix("sudo ")
+        for line in block.splitlines()
+    ]
+    assert len(lines) == 5
+    return lines
+
+
+def test_the_manual_leads_to_a_service_that_is_ready(machine: Machine, tmp_path: Path) -> None:
+    package = build(tmp_path, "cloud-sync/amd64", "0.1.0")
+    shutil.copy(package, machine.root / "root")
+    outputs = [
+        machine.run(f"cd /root; {command.replace('apt install', 'apt-get install -y')}").stdout
+        for command in commands()
+    ]
+    assert outputs[-1].startswith("tg1.")
+    assert outputs[-1].strip().endswith("@cloud.example.org:8444")
+    ready = "python3 -c \"import urllib.request as r; print(r.urlopen('http://127.0.0.1:8080/ready').status)\""
+    machine.wait(lambda: machine.run(ready, check=False).stdout.strip() == "200", "a service that is ready")
+    report = machine.run("systemd-analyze security --no-pager cloud-sync").stdout
+    assert float(report.rpartition("cloud-sync.service:")[2].split()[0]) <= 2.0
+    machine.run("apt-get purge -y cloud-sync")
+    assert machine.run("ls -A /var/lib/cloud-sync /etc/cloud-sync", check=False).stdout == ""
+
+
+@pytest.mark.parametrize("target", ["edge-agent/amd64", "cloud-sync/amd64"])
+def test_piuparts_finds_nothing(tmp_path: Path, target: str) -> None:
+    if reason := machines.missing():
+        pytest.skip(reason)
+    if shutil.which("piuparts") is None:
+        pytest.skip("piuparts is not installed. Try: apt-get install piuparts")
+    package = build(tmp_path, target, "0.1.0")
+    base = machines.make_base(tmp_path)
+    command = ["piuparts", "--existing-chroot", str(base), "--no-upgrade-test", "--distribution", "bookworm"]
+    done = subprocess.run([*command, str(package)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-4000:]
