@@ -37,13 +37,12 @@ from wire.varint import I64, Reader, varint
 FLAG_STEPS = 0x40
 FLAGS_KNOWN = 0x7F
 SCORES_DENSE = 0.2  # from this share of non-zero scores on, they are rows and not a plane
-STEP_BYTES = 3  # what an entry in the list of steps costs, about
 
 # pco is tried where it has won on real columns: from so many readings on, and bits that Rice needs for each.
 PCO_READINGS_MIN = 32  # a pco chunk's own head is 13 bytes or more
 PCO_READINGS_ALWAYS = 300
 PCO_BITS_MIN = {ValueType.INT: 16, ValueType.FLOAT32: 64, ValueType.FLOAT64: 8}  # below PCO_READINGS_ALWAYS
-PCO_BITS_MIN_STEPS = 26  # for columns that have a step: their bits already hold what pco would find
+PCO_BITS_MIN_STEPS = 40  # for columns that have a step: their bits already hold what pco would find
 
 U8 = NDArray[np.uint8]
 
@@ -143,22 +142,11 @@ def _decode_column(row: I64, chunk: bytes | None, value_type: ValueType, step: S
 
 
 def _plan(rows: I64, lengths: I64 | None, groups: list[Group], steps: dict[int, Step]) -> rice.Plan:
-    """Plan all rows; float columns also as decimals, whichever is less. Adds the decimals' steps."""
-    decimals = find_decimals(groups)
-    if not decimals:
-        return rice.plan(rows, lengths)
-    places = np.array([place + 1 for place, _, _ in decimals])
-    tried = rice.plan(
-        np.concatenate((rows, [integers for _, _, integers in decimals])),
-        None if lengths is None else np.concatenate((lengths, lengths[places])),
-    )
-    order = np.arange(len(rows))
-    better = tried.bits[len(rows) :] + 8 * STEP_BYTES < tried.bits[places]
-    for at in better.nonzero()[0].tolist():
-        place, step, _ = decimals[at]
-        order[place + 1] = len(rows) + at
+    """Plan all rows; those of floats that are decimals become the decimals' integers. Adds the decimals' steps."""
+    for place, step, integers in find_decimals(groups):
+        rows[place + 1] = integers
         steps[place] = step
-    return tried.take(order)
+    return rice.plan(rows, lengths)
 
 
 def _pco_chunks(

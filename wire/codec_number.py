@@ -145,22 +145,21 @@ def _decimals(numbers: NDArray[np.float64], narrow: NDArray[np.bool_]) -> list[t
     fits = (away <= near).all(axis=1)
     tops = np.abs(numbers).max(axis=1, keepdims=True)  # NaN where there is one, and then over any limit
     fits &= tops * _POWERS < np.where(narrow, FLOAT32_EXACT_MAX, FLOAT64_EXACT_MAX)[:, None]
-    rows = np.arange(len(numbers))
+    rows = fits.any(axis=1).nonzero()[0]
     found = []
     for _ in range(TRIES):
-        rows = rows[fits[rows].any(axis=1)]
         if not len(rows):
             break
         decimals = fits[rows].argmax(axis=1)
         chosen, powers = numbers[rows], _POWERS[decimals, None]
         whole = np.rint(chosen * powers) + 0.0  # -0.0 is no integer: it becomes 0.0, and differs below
         back = whole / powers
-        back = np.where(narrow[rows, None], back.astype(np.float32), back)
+        np.copyto(back, back.astype(np.float32), where=narrow[rows, None])
         exact = (back.view(np.int64) == chosen.view(np.int64)).all(axis=1)
         integers = whole[exact].astype(np.int64)
         found += [(row, Step(d), y) for row, d, y in zip(rows[exact].tolist(), decimals[exact].tolist(), integers)]
         fits[rows, decimals] = False
-        rows = rows[~exact]
+        rows = rows[~exact & fits[rows].any(axis=1)]
     return found
 
 

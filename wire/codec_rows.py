@@ -44,10 +44,11 @@ def encode_rows(found: rice.Plan, lengths: I64, width: int, chunks: dict[int, by
     lows = zigzag_array(found.lows[in_rice & (found.transforms == rice.CLIMB)].view(np.uint64))
     parts = [heads.tobytes(), varints(np.concatenate((seeds, lows)))]
     symbols, emitted, residuals = found.symbols, found.emitted, found.residuals
-    if not in_rice.all():
-        symbols, emitted, residuals = symbols[in_rice], emitted[in_rice], residuals[in_rice]
     if width > rice.GROUP:
+        symbols, emitted, residuals = symbols[in_rice], emitted[in_rice], residuals[in_rice]
         parts.append(_encode_symbols(symbols, lengths[in_rice]))
+    elif chunks:
+        symbols = symbols * in_rice[:, None]  # a row of symbol 0 writes nothing
     written, k = _spread(symbols, emitted)
     parts.append(rice.pack(residuals[written], k))
     for row in sorted(chunks):

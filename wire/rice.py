@@ -85,7 +85,7 @@ def plan(rows: I64, lengths: I64 | None = None) -> Plan:
 def _plan(rows: I64, lengths: I64 | None) -> Plan:
     count, width = rows.shape
     present = None if lengths is None else np.arange(width) < lengths[:, None]
-    candidates = np.zeros((TRANSFORMS, count, width), np.uint64)
+    candidates = np.empty((TRANSFORMS, count, width), np.uint64)
     centres = np.zeros(count, np.int64)
     lows = np.zeros(count, np.int64)
     if width:
@@ -123,6 +123,7 @@ def _transform(rows: I64, lengths: I64 | None, present: NDArray[np.bool_] | None
     lows = steps.min(axis=1) if steps.size else np.zeros(len(rows), np.int64)
     centres = rows[:, 0] + means
     np.subtract(numbers, centres.view(np.uint64)[:, None], out=candidates[CENTRE])
+    candidates[DELTA:, :, 0] = 0
     candidates[DELTA, :, 1:] = deltas
     candidates[SLOPE, :, 1:2] = deltas[:, :1]
     np.subtract(deltas[:, 1:], deltas[:, :-1], out=candidates[SLOPE, :, 2:])
