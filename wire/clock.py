@@ -114,9 +114,16 @@ def boot_id() -> str:
 
 
 def machine_id() -> str:
-    """The installation's id (machine-id(5)); the boot id where the file is missing, so clones still differ."""
-    try:
-        text = Path("/etc/machine-id").read_text(encoding="ascii").strip()
-    except OSError:
-        text = ""
-    return text or boot_id()
+    """What tells this machine from others: the board's serial number, else the installation's id (machine-id(5)).
+
+    A copied card carries machine-id(5) with it; the serial number of a board with a device tree stays behind. Where
+    neither is there it is the boot id, so that clones still differ.
+    """
+    for path in ("/sys/firmware/devicetree/base/serial-number", "/etc/machine-id"):
+        try:
+            text = Path(path).read_text(encoding="ascii").strip("\0 \n")
+        except (OSError, UnicodeDecodeError):
+            continue
+        if text.strip("0"):
+            return text
+    return boot_id()

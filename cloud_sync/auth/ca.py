@@ -22,7 +22,7 @@ from cloud_sync.catalog.access import Issued
 from cloud_sync.errors import ConfigInvalid
 
 # A gateway without a battery clock must still connect, whatever it thinks the date is.
-LONG_START = datetime(2000, 1, 1, tzinfo=UTC)
+LONG_START = datetime(1970, 1, 1, tzinfo=UTC)
 LONG_END = datetime(2099, 12, 31, 23, 59, 59, tzinfo=UTC)
 
 

@@ -59,13 +59,15 @@ def ledger(connection: Connection, gateway_id: str) -> list[EpochLedger]:
 
 
 def _ends(rows: Sequence[_EpochRow], current: set[int]) -> dict[int, EpochEnd]:
-    """By row id. An epoch ends where another names it as its predecessor, or where no machine calls it current."""
-    told = {row.predecessor: row.predecessor_next_seq is not None for row in rows}
-    told |= {row.predecessor: True for row in rows if row.predecessor_next_seq is not None}
+    """By row id. An epoch ends where another names it as its predecessor, or where no machine calls it current.
+
+    A successor that tells of less than the catalog knows was not there at the end: it began from an older copy.
+    """
+    told = {(row.predecessor, row.predecessor_next_seq) for row in rows}
     ends = {}
     for row in rows:
         is_open = row.id in current or (not current and row is rows[-1])
-        known = EpochEnd.KNOWN if told.get(row.epoch) else EpochEnd.UNKNOWN
+        known = EpochEnd.KNOWN if (row.epoch, row.next_seq) in told else EpochEnd.UNKNOWN
         ends[row.id] = EpochEnd.OPEN if is_open else known
     return ends
 

@@ -29,7 +29,7 @@ from wire.clock import NS_PER_S, Clock, machine_id
 from wire.join import ENROL_PORT, JoinToken, split_address
 
 ASK_AGAIN_S = 3.0
-CLOCK_YEARS = (2000, 2099)  # in which the cloud's certificate is valid
+CLOCK_YEARS = (1970, 2099)  # in which the cloud's certificate is valid
 
 Say = Callable[[str], None]
 

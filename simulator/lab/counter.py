@@ -17,11 +17,11 @@ READ_INPUT = 4  # MODBUS Application Protocol V1.1b3, 6.4
 
 
 class CountingUnit(ModbusLine):
-    """Input registers 0 to 11: six uint32 that go on from answer to answer."""
+    """Input registers 0 to 11: six uint32 that go on from answer to answer, from `start` + 1."""
 
-    def __init__(self) -> None:
+    def __init__(self, start: int = 0) -> None:
         self.given: list[Cycle] = []
-        self._number = 0
+        self._number = start
         self.unit = Unit()
         super().__init__({1: self.unit})
 

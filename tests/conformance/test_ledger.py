@@ -76,7 +76,7 @@ def test_an_older_image_offers_less_than_the_cloud_was_told_of(ready: Catalog) -
     commit(ready, entry((0, 50), next_seq=70))
     ready.hello("gw-a", seen(ready, offer(7, 40, (20, 40)), EpochOffer(8, 0, RangeSet(), 7, 40)))
     assert gaps(ready) == {7: [(50, 70)]}
-    assert [line.end for line in ready.ledger("gw-a")] == [EpochEnd.KNOWN, EpochEnd.OPEN]
+    assert [line.end for line in ready.ledger("gw-a")] == [EpochEnd.UNKNOWN, EpochEnd.OPEN]
 
 
 def test_an_epochs_end_is_known_or_not(ready: Catalog) -> None:
