@@ -77,7 +77,8 @@ class RecorderView:
             stones = self._all("SELECT epoch, first, end FROM tombstones")
             alarms = self._all("SELECT DISTINCT epoch FROM alarms")
         finally:
-            self._all("COMMIT")
+            if self._connection.in_transaction:  # a failing read has ended it
+                self._all("COMMIT")
         offers = {
             number: EpochOffer(
                 epoch, next_seq, RangeSet([(low, next_seq)] if low < next_seq else []), predecessor, before

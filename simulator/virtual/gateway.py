@@ -18,6 +18,7 @@ from simulator.virtual.link import Link, Listener, Stream
 from simulator.virtual.world import MachineClock, Pause, World
 from wire.clock import US_PER_S
 from wire.messages import GatewayFrames
+from wire.ranges import RangeSet
 from wire.reading import CellState, Priority, Tick
 from wire.series import SeriesDef, SeriesSet, StampUnit, ValueType
 from wire.sync.frames import Ack, CloudFrame, GatewayFrame
@@ -365,6 +366,16 @@ class VirtualGateway:
         shutil.rmtree(self._folder / f"state-{self._lives - 1}")
         shutil.rmtree(self._folder / f"run-{self._lives - 1}")
         self._world.after(down_s, restart)
+
+    def held(self) -> dict[int, RangeSet]:
+        """What its outbox answers for, by epoch: atoms, and tombstones still to be sent. Nothing while it
+        is down or its card does not read."""
+        if not self._alive:
+            return {}
+        try:
+            return {offer.epoch: offer.offered | offer.given_up for offer in self._view.offers()}
+        except AgentError:  # the card is broken; the agent meets it by itself
+            return {}
 
     def drained(self) -> bool:
         """Everything is committed and acknowledged."""
