@@ -148,8 +148,9 @@ class Agent:
             if failure is not None:
                 raise failure
             self._view.look()
-            if self._detection is not None and await asyncio.to_thread(self._detection.look):
-                self._writer.ask(self._detection.load)
+            detection = self._detection
+            if detection is not None and detection.has_releases and await asyncio.to_thread(detection.look):
+                self._writer.ask(detection.load)
             now_ns = self._clock.boottime_ns()
             lines = [f"STATUS={self._view.line()}"]
             if self._sources.is_alive(now_ns, ALIVE_S_MAX) and self._writer.is_alive(now_ns, ALIVE_S_MAX):

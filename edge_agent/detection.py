@@ -75,6 +75,11 @@ class Detection:
         self._recorder.detect(made.detector, self._tell)
         self._detector = made.detector
 
+    @property
+    def has_releases(self) -> bool:
+        """Whether releases are installed that `look` judges; without any, nobody pays for a thread."""
+        return self._probation is not None and self._probation.has_releases
+
     def look(self) -> bool:
         """Judge releases on probation; True when one went back and `load` is due again."""
         if self._probation is None:

@@ -25,6 +25,14 @@ class Probation:
         """At the agent's start, before models are loaded."""
         self._guarded(self._begin)
 
+    @property
+    def has_releases(self) -> bool:
+        """Whether there is anything to look after: one small folder is read."""
+        try:
+            return bool(self._slots.families())
+        except (AgentError, OSError):
+            return True  # `look` meets it too, and tells
+
     def look(self, models: Sequence[tuple[str, str]]) -> bool:
         """Judge what is on probation by what runs: each model's family, and why it stopped ("" while it works).
 
