@@ -69,8 +69,9 @@ def _epoch(line: EpochLedger) -> dict[str, Any]:
 def ledger_table(document: dict[str, Any]) -> str:
     """Plain text."""
     epochs = document["epochs"]
-    out = [f"{'epoch':<18}{_HEAD}  end", *(f"{e['epoch']:<18}{_counts(e)}  {e['end']}" for e in epochs)]
-    out.append(f"{'all':<18}{_counts(document)}")
+    out = [f"{'epoch':<18}{'after':<18}{_HEAD}  end"]
+    out += [f"{e['epoch']:<18}{e['predecessor'] or '-':<18}{_counts(e)}  {e['end']}" for e in epochs]
+    out.append(f"{'all':<36}{_counts(document)}")
     losses = [
         f"  {e['epoch']} {t['reason']}: {t['count']} at {t['first']}..{t['end']}"
         for e in epochs

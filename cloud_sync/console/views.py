@@ -168,6 +168,7 @@ class LedgerRow:
     stored: str
     tombstoned: str
     pending: str
+    after: str  # what the epoch before it is called, and where that ended
     end: str  # "" while it goes on, and where its last Seq is known
     clock: str
     clock_unsure: bool
@@ -195,6 +196,7 @@ def _ledger_row(epoch: Epoch) -> LedgerRow:
         stored=words.count_text(epoch.stored),
         tombstoned=words.count_text(epoch.tombstoned),
         pending=words.count_text(epoch.pending),
+        after="the first of its outbox" if epoch.predecessor is None else f"after {epoch.predecessor}, {_ended(epoch)}",
         end="end unknown" if epoch.end == "unknown" else "",
         clock=clock,
         clock_unsure=epoch.synchronised is False,
@@ -203,6 +205,11 @@ def _ledger_row(epoch: Epoch) -> LedgerRow:
             *((f"{words.count_text(epoch.gap)} in a gap",) if epoch.gap else ()),
         ),
     )
+
+
+def _ended(epoch: Epoch) -> str:
+    before = epoch.predecessor_next_seq
+    return "whose end is unknown" if before is None else f"which ended at {words.count_text(before)}"
 
 
 def api_path(gateway: str, names: list[str], window: Window, end_ms: int | None, **more: str) -> str:

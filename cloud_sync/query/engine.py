@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 CACHE_BYTES = 64 << 20
 LATEST_WINDOWS_US = (120 * US_PER_S, 3_600 * US_PER_S, 86_400 * US_PER_S)  # back from when it was last seen
+LATEST_AHEAD_US = 3_600 * US_PER_S  # past that a stamp is of a clock that was wrong, and nothing to go by
 SAID_MAX = 1000  # packs whose damage is logged
 LATEST_MESSAGES_MAX = 500  # per set and window
 
@@ -192,25 +193,27 @@ class QueryEngine:
     def latest(self, gateway: GatewayRow) -> list[Latest]:
         """The newest reading of every line, as far as a day before the gateway was last seen.
 
-        When that day holds none at all (a gateway without a clock), whatever is newest.
+        When that day holds none at all (a gateway without a clock), whatever is newest. A boot whose clock was years
+        ahead hides nothing.
         """
         sets = self._catalog.series_sets(gateway.id)
         plan = make_plan(sets, (), lines_max=max(1, len(sets)) * SERIES_PER_SET_MAX)
         newest = Newest(plan.lines)
         for window_us in LATEST_WINDOWS_US:
             if newest.missing():
-                self._newest_since(gateway.id, plan, newest, gateway.last_seen_us - window_us)
+                seen_us = gateway.last_seen_us
+                self._newest_in(gateway.id, plan, newest, seen_us - window_us, seen_us + LATEST_AHEAD_US)
         if len(newest.missing()) == len(plan.lines):
-            self._newest_since(gateway.id, plan, newest, TIME_US_MIN)
+            self._newest_in(gateway.id, plan, newest, TIME_US_MIN, TIME_US_MAX)
         return newest.result()
 
-    def _newest_since(self, gateway: str, plan: Plan, newest: Newest, start_us: int) -> None:
+    def _newest_in(self, gateway: str, plan: Plan, newest: Newest, start_us: int, end_us: int) -> None:
         missing = newest.missing()
         for set_id, columns in plan.columns.items():
             lines = {column.line for column in columns}
             if missing.isdisjoint(lines):
                 continue
-            messages = self._catalog.messages(gateway, (set_id,), start_us, TIME_US_MAX)
+            messages = self._catalog.messages(gateway, (set_id,), start_us, end_us)
             messages.sort(key=lambda message: message.t_max_us, reverse=True)
             for message in messages[:LATEST_MESSAGES_MAX]:
                 if newest.settled(lines, message.t_max_us):

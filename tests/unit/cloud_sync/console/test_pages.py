@@ -105,7 +105,7 @@ def test_a_gateway_page_shows_values_gaps_doubts_and_the_ledger(client: Client, 
     assert "room/ humidity 41.00 % RH % RH just now stuck" in page.text
     assert "room/ pressure 101,330 Pa Pa just now" in page.text
     assert "Taken 15 = Stored 6 + Pending 5 + Given up 4" in page.text
-    assert "0000000000000abc 15 6 5 4 4 evicted ± 2 ms" in page.text
+    assert "0000000000000abc the first of its outbox 15 6 5 4 4 evicted ± 2 ms" in page.text
     assert "curl 'http://127.0.0.1:" in page.text
     for link in page.links:
         if link.startswith("/v1/"):

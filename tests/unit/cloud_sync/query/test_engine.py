@@ -213,3 +213,12 @@ def test_latest_is_the_newest_by_time_not_by_arrival(cloud: Cloud) -> None:
     assert row is not None
     (latest,) = cloud.query.latest(row)
     assert latest.value == 23.0
+
+
+def test_latest_is_not_hidden_by_a_boot_whose_clock_was_ahead(cloud: Cloud) -> None:
+    ahead = Anchor(BOOT_US, NOW_US + 315_576_000 * 1_000_000, False, 0)
+    cloud.push("g", 1, {CLIMATE: [tick(CLIMATE, NOW_US - 60_000_000, 1, 1, 1)]}, ahead)
+    cloud.push("g", 2, {CLIMATE: [tick(CLIMATE, NOW_US - 1_000_000, 2, 2, 2)]})
+    row = cloud.catalog.gateway("g")
+    assert row is not None
+    assert {found.time_us for found in cloud.query.latest(row)} == {NOW_US - 1_000_000}
