@@ -43,7 +43,7 @@ nightly: setup ## what is long: more seeds, longer fuzzing, all benchmarks (reco
 
 bench: setup ## every benchmark, one after another, into benchmarks/results
 	@mkdir -p benchmarks/results
-	for name in wire ingest footprint ota drain "detect --data nab"; do \
+	for name in wire ingest footprint cpu ota drain "detect --data nab"; do \
 	  $(BIN)/python -m benchmarks.$$name --json benchmarks/results/$${name%% *}.json || exit 1; done
 
 deb: setup ## Debian packages of agent (amd64, arm64) and service (amd64), into dist

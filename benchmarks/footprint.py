@@ -153,11 +153,11 @@ def write_config(folder: Path, address: str) -> Path:
     return config
 
 
-def add_models(config: Path) -> None:
+def add_models(config: Path, calibration_rows: int = CALIBRATION_ROWS) -> None:
     """Two models on every channel."""
     inputs = ", ".join(f'"s{sensor}"' for sensor in range(SENSORS))
     tables = "".join(
-        f'[[model]]\nid = "{name}"\nname = "value-novelty"\ninputs = [{inputs}]\ncalibration = {CALIBRATION_ROWS}\n'
+        f'[[model]]\nid = "{name}"\nname = "value-novelty"\ninputs = [{inputs}]\ncalibration = {calibration_rows}\n'
         for name in ("one", "two")
     )
     config.write_text(config.read_text(encoding="ascii") + tables, encoding="ascii")
