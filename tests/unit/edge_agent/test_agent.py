@@ -198,7 +198,7 @@ def test_a_missing_certificate_is_one_line_with_the_fix(config: Path) -> None:
     result = call("run", "-c", str(config))
     assert result.returncode == 78
     assert len(result.stderr.splitlines()) == 1
-    assert "cloud-sync cert issue" in result.stderr
+    assert "edge-agent join" in result.stderr
 
 
 def test_it_notifies_systemd_in_order(config: Path) -> None:
