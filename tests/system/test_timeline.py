@@ -35,13 +35,14 @@ def error_at(moment: datetime) -> float:
 
 
 def rows(cloud: LabCloud, start: str, end: str) -> list[tuple[int, float, int]]:
-    """Time, value and quality of one series, as the API tells them."""
+    """Time, value and quality of one series' values, as the API tells them."""
     found: list[tuple[int, float, int]] = []
     token = ""
     while True:
         page = cloud.get("/v1/query", gateway=NAME, series=SERIES, start=start, end=end, page_token=token)
         (series,) = page["series"]
-        found += zip(series["times"], series["values"], series["quality"])
+        cells = zip(series["times"], series["values"], series["quality"])
+        found += [cell for cell in cells if cell[1] is not None]  # a read that came too late on a busy machine is a gap
         token = page["next_page_token"]
         if not token:
             return found
