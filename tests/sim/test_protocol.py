@@ -12,6 +12,7 @@ from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -47,6 +48,8 @@ from wire.sync.frames import (
 from wire.sync.gateway import GatewaySync, Identity, SyncOptions
 from wire.sync.leave import Leave
 from wire.sync.outbox_view import StoredAtom
+
+pytestmark = pytest.mark.timeout(600)  # 120 stories of 30 steps, on a machine that does other things too
 
 BOXES_MAX = 3
 OTHER_ANCHOR = Anchor(2_000_000, 1_700_000_009_000_000, False, 0)
