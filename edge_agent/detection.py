@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from edge_agent.config.model import Config
+from edge_agent.errors import AgentError
 from edge_agent.outbox.recorder import Recorder
 from wire.alarm import Alarm
 from wire.clock import US_PER_S
@@ -54,9 +55,12 @@ class Detection:
         self._refused: dict[str, str] = {}
 
     def load(self) -> None:
-        """Load models and put the detector into the line; takes about a second. Never raises: readings go on.
+        """Load models and put the detector into the line; takes about a second. A mistake in it costs scores only.
 
         Called again, it takes over what was installed meanwhile; the models' state goes on where the model is the same.
+
+        Raises:
+            AgentError: the outbox cannot be read, as in `Recorder.detect`.
         """
         if self._probation is not None and not self._begun:
             self._probation.begin()
@@ -65,14 +69,19 @@ class Detection:
             from edge_agent.detect.assembly import Grid, assemble
 
             made = assemble(self._config, [Grid(*each) for each in self._sets], self._boot)
-        except Exception as error:  # a mistake in detection must not cost a reading
-            log.exception("no detection until the next start")
-            self._refused = {plan.id: f"{type(error).__name__}: {error}" for plan in self._config.models}
+        except Exception as error:
+            self._fail(error)
             return
         for name, reason in made.refused.items():
             log.error("model %s is not run: %s", name, reason)
+        try:
+            self._recorder.detect(made.detector, self._tell)
+        except AgentError:
+            raise
+        except Exception as error:
+            self._fail(error)
+            return
         self._refused = made.refused
-        self._recorder.detect(made.detector, self._tell)
         self._detector = made.detector
 
     @property
@@ -117,6 +126,12 @@ class Detection:
         _, active = self._recorder.detection
         active.sort(key=lambda alarm: alarm.onset_us, reverse=True)
         return [alarm_document(alarm, now_us) for alarm in active]
+
+    def _fail(self, error: Exception) -> None:
+        """A mistake in detection must not cost a reading."""
+        log.error("no detection until the next start", exc_info=error)
+        self._refused = {plan.id: f"{type(error).__name__}: {error}" for plan in self._config.models}
+        self._detector = None
 
     def _name(self, label: str) -> str:
         return next(plan.name for plan in self._config.models if plan.id == label)

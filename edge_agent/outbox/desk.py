@@ -192,7 +192,7 @@ def _offset(boot: int, anchor: Anchor) -> bytes:
 def _offsets_of(blob: bytes) -> dict[int, int]:
     try:
         return {int(boot): int(offset_us) for boot, offset_us in json.loads(blob).items()}
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         log.warning("the wall time of the boot before is not known: %s", error)
         return {}
 
@@ -203,6 +203,6 @@ def _active_of(blob: bytes) -> list[Alarm]:
             Alarm(**{**row, "phase": Phase(row["phase"]), "severity": Severity(row["severity"])})
             for row in json.loads(blob)
         ]
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         log.warning("which alarms were raised is not known: %s", error)
         return []

@@ -159,9 +159,13 @@ class Recorder:
         """From now on every reading goes through this detector, before its commit; once, before the first commit.
 
         It takes up the state of the last commit; what a killed process left in the journal goes through it again.
-        `tell` is called with each change of an alarm at once; it must not wait.
+        `tell` is called with each change of an alarm at once; it must not wait. When this raises there is no detector.
+
+        Raises:
+            AgentError: the outbox cannot be read.
         """
         with self._writing:
+            self._desk = None
             states = self._outbox.states(PREFIX) | self._outbox.states(ACTIVE) | self._outbox.states(OFFSET)
             anchor = self._anchors.anchor()
             self._desk = Desk(detector, states, anchor, self._clock.boottime_ns() // NS_PER_US, tell)

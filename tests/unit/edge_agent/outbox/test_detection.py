@@ -20,11 +20,12 @@ from edge_agent.detect.session import F32, Session
 from edge_agent.errors import OutboxFull
 from edge_agent.outbox import alarm_rows
 from edge_agent.outbox import recorder as recorder_module
+from edge_agent.outbox.desk import ACTIVE, OFFSET, Desk
 from edge_agent.outbox.recorder import Recorder
 from tests.unit.edge_agent.detect import toys
 from tests.unit.edge_agent.outbox.parts import Gateway, values, values_of, waiting
 from wire.alarm import Alarm, AlarmKey, Phase, Severity
-from wire.clock import NS_PER_MS, NS_PER_S, SyncState
+from wire.clock import NS_PER_MS, NS_PER_S, Anchor, SyncState
 from wire.codec import decode
 from wire.reading import Priority, Tick
 from wire.segment import SCORE_NONE
@@ -286,3 +287,11 @@ def test_an_alarm_that_nobody_watches_any_more_ends(gateway: Gateway, session: S
     recorder.commit()
     raised, cleared = stored_alarms(recorder)
     assert (raised.id, cleared.phase, recorder.detection[1]) == (cleared.id, Phase.CLEARED, [])
+
+
+@pytest.mark.parametrize("blob", [b"", b"7", b"[7]", b'{"1": Infinity}', b"[" * 100_000, b"\xff"])
+def test_a_damaged_memory_of_alarms_and_clock_is_left_behind(blob: bytes) -> None:
+    """What cannot be understood costs what it told, and nothing else."""
+    whole = Detector(BOOT, [Watch(SET, [], RULES)])
+    desk = Desk(whole, {ACTIVE: blob, OFFSET: blob}, Anchor(0, 0, False, 0), 0, lambda alarm: None)
+    assert (desk.problem, desk.active) == ("", {})
