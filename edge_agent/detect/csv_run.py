@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
+import errno
 import gzip
 import math
+import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import numpy as np
 
@@ -18,8 +21,13 @@ from edge_agent.detect.errors import ModelRefused
 from edge_agent.detect.runner import Runner
 from edge_agent.detect.session import Session
 
+if TYPE_CHECKING:
+    from _csv import Reader
+
 HEADER = ("stamp", "score", "threshold", "alarm", "top")
 STAMP_NAMES = ("timestamp", "datetime", "time", "date", "stamp", "ts")
+FIRST_LINE_MAX = 1 << 20  # characters that are looked at to find the delimiter
+STEP_US = 1_000_000  # between rows whose stamps cannot be read
 MISSING = frozenset({"", "nan", "na", "null", "none", "n/a", "?"})
 
 
@@ -49,15 +57,19 @@ def score_csv(
     says time, else rows count as seconds. Cells that are empty or no number are missing values.
 
     Raises:
-        ModelRefused: a column is not there or twice, or the model does not take these columns.
+        ModelRefused: a column is not there or twice, the model does not take these columns, the file has no header,
+            or a line is no CSV; rows before that line are in `target`.
         OSError: a file cannot be read or written.
     """
-    with _opened(source) as file:
-        delimiter = _delimiter(file)
-        reader = csv.reader(file, delimiter=delimiter)
-        header = [name.strip() for name in next(reader, [])]
+    if target.exists() and source.samefile(target):
+        raise ModelRefused(f"{target} is the input too. Try: another --out")
+    with _opened(source) as file, _readable(source):
+        rows = _rows(source, csv.reader(file, delimiter=_delimiter(file), strict=True))
+        header = [name.strip() for name in next(rows, [])]
+        if not columns and all(_is_value(name) for name in header):
+            raise ModelRefused(f"{source}:1: no header line with the names of the columns")
         stamp_at = _stamp_place(header, stamp_column)
-        chosen = list(columns) or [name for place, name in enumerate(header) if place != stamp_at]
+        chosen = list(columns) or [name for place, name in enumerate(header) if place != stamp_at and name]
         places = [_place(header, name, source) for name in chosen]
         unit = model.manifest.units[0]
         kind = model.manifest.sensor_kinds[0]
@@ -68,7 +80,7 @@ def score_csv(
             threshold=threshold,
         )
         with target.open("w", newline="", encoding="utf-8") as out:
-            return _score(runner, reader, out, names=chosen, places=places, stamp_at=stamp_at)
+            return _score(runner, rows, out, names=chosen, places=places, stamp_at=stamp_at)
 
 
 def _score(
@@ -97,6 +109,28 @@ def _score(
     return Outcome(count, alarms, calibration, unreadable, runner.failures, runner.problem)
 
 
+@contextmanager
+def _readable(source: Path) -> Iterator[None]:
+    """What a damaged gzip file raises, as OSError with the file's name."""
+    try:
+        yield
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise OSError(errno.EIO, f"damaged gzip data ({error})", str(source)) from error
+
+
+def _rows(source: Path, reader: Reader) -> Iterator[list[str]]:
+    """Rows that fit the first one; cells may be missing at the end of a row, and empty ones too many."""
+    width = 0
+    try:
+        for row in reader:
+            width = width or len(row)
+            if any(cell.strip() for cell in row[width:]):
+                raise ModelRefused(f"{source}:{reader.line_num}: {len(row)} cells, but the header has {width}")
+            yield row
+    except csv.Error as error:
+        raise ModelRefused(f"{source}:{reader.line_num}: {error}") from error
+
+
 def _opened(path: Path) -> TextIO:
     if path.suffix == ".gz":
         return gzip.open(path, "rt", encoding="utf-8-sig", errors="replace", newline="")
@@ -105,7 +139,7 @@ def _opened(path: Path) -> TextIO:
 
 def _delimiter(file: TextIO) -> str:
     """The one of comma, semicolon and tab that the first line has most of."""
-    line = file.readline()
+    line = file.readline(FIRST_LINE_MAX)
     file.seek(0)
     return max(",;\t", key=line.count)
 
@@ -124,6 +158,11 @@ def _place(header: list[str], name: str, source: Path) -> int:
     return header.index(name)
 
 
+def _is_value(cell: str) -> bool:
+    """Whether this is what stands below a header: a number, a date, or nothing."""
+    return cell.lower() in MISSING or not math.isnan(_number(cell)) or _stamp_us(cell, 0) != STEP_US
+
+
 def _number(text: str) -> float:
     try:
         return float(text)
@@ -139,6 +178,6 @@ def _stamp_us(text: str, before_us: int) -> int:
         try:
             date = datetime.fromisoformat(text.strip())
         except ValueError:
-            return before_us + 1_000_000
+            return before_us + STEP_US
         seconds = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
-    return round(seconds * 1e6) if math.isfinite(seconds) and abs(seconds) < 1e12 else before_us + 1_000_000
+    return round(seconds * 1e6) if math.isfinite(seconds) and abs(seconds) < 1e12 else before_us + STEP_US

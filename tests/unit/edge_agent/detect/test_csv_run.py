@@ -115,6 +115,68 @@ def test_refusals(tmp_path: Path) -> None:
         assert not target.exists()
 
 
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "in.csv:1: no header line"),
+        (b"2026-01-01 00:00:00,1,2\n", "in.csv:1: no header line"),
+        (b"time,a\n2026-01-01,1\n2026-01-02,1,5\n", "in.csv:3: 3 cells, but the header has 2"),
+        (b'time,a\n2026-01-01,"1\n2026-01-02,2\n', "in.csv:3: unexpected end of data"),
+        (b"time,a\n2026-01-01," + b"1" * 200_000, "in.csv:2: field larger than field limit"),
+        (b"time,a,a\n2026-01-01,1,2\n", "has 2 columns 'a'"),
+    ],
+)
+def test_what_is_no_table_is_refused_with_its_line(tmp_path: Path, data: bytes, reason: str) -> None:
+    source = tmp_path / "in.csv"
+    source.write_bytes(data)
+    done = call("run", "value-novelty", "--csv", source, "--out", tmp_path / "out.csv")
+    assert done.exit_code == 1
+    assert reason in done.stderr
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\xef\xbb\xbftime,a\n2026-01-01 00:00:00,1\n2026-01-01 00:00:01,2\n",
+        b"time;a\r\n2026-01-01 00:00:00;1\r\n2026-01-01 00:00:01;2\r\n",
+        b"a,time\n1,2026-01-01 00:00:00\nNaN,2026-01-01 00:00:01",
+        b"time,a,\n2026-01-01 00:00:00,1,\n2026-01-01 00:00:01\n",
+        b"time,a\n2026-01-01 00:00:00,\x00\n2026-01-01 00:00:01,\xe9\n",
+        b"time,a\n2026-01-01 00:00:00,1e308\n2026-01-01 00:00:01,-1e400\n",
+    ],
+)
+def test_odd_files_give_a_row_for_each_of_theirs(tmp_path: Path, data: bytes) -> None:
+    source, target = tmp_path / "in.csv", tmp_path / "out.csv"
+    source.write_bytes(data)
+    done = call("run", "value-novelty", "--csv", source, "--out", target)
+    assert done.exit_code == 0, done.stderr
+    assert [row["stamp"] for row in read(target)] == ["2026-01-01 00:00:00", "2026-01-01 00:00:01"]
+
+
+def test_only_a_header_gives_only_a_header(tmp_path: Path) -> None:
+    source, target = tmp_path / "in.csv", tmp_path / "out.csv"
+    source.write_text("time,a\n")
+    assert call("run", "value-novelty", "--csv", source, "--out", target).exit_code == 0
+    assert target.read_text() == "stamp,score,threshold,alarm,top\n"
+
+
+@pytest.mark.parametrize("damage", [slice(0, -20), slice(1, None)])
+def test_damaged_gzip_is_told(tmp_path: Path, damage: slice) -> None:
+    source = tmp_path / "in.csv.gz"
+    source.write_bytes(gzip.compress(write(tmp_path / "plain.csv").read_bytes())[damage])
+    done = call("run", "value-novelty", "--csv", source, "--columns", "flow", "--out", tmp_path / "out.csv")
+    assert done.exit_code == 1
+    assert "in.csv.gz: damaged gzip data" in done.stderr
+
+
+def test_the_input_is_never_written_over(tmp_path: Path) -> None:
+    source = write(tmp_path / "in.csv")
+    before = source.read_bytes()
+    done = call("run", "value-novelty", "--csv", source, "--out", tmp_path / "." / "in.csv")
+    assert (done.exit_code, "is the input too" in done.stderr) == (1, True)
+    assert source.read_bytes() == before
+
+
 def test_list_and_test(tmp_path: Path) -> None:
     shutil.copytree(find_model("value-novelty").parent, tmp_path / "value-novelty")
     good = call("test", "--models", tmp_path, "--json")
