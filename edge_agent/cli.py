@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from edge_agent.commands.doctor import doctor
 from edge_agent.commands.join import join, leave, renew
 from edge_agent.commands.model import model
 from edge_agent.commands.model_slots import COMMANDS as SLOT_COMMANDS
@@ -117,7 +118,7 @@ def version() -> None:
 
 for slot_command in SLOT_COMMANDS:
     model.add_command(slot_command)
-for command in (model, sync, join, leave, renew):
+for command in (doctor, model, sync, join, leave, renew):
     main.add_command(command)
 
 

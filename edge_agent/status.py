@@ -192,6 +192,7 @@ def buffer_document(stats: OutboxStats, autonomy_s: float | None = None) -> dict
         "bytes": stats.bytes,
         "oldest_age_s": rounded(stats.oldest_age_s),
         "disk_bytes": stats.disk_bytes,
+        "used_bytes": stats.used_bytes,
         "disk_bytes_max": stats.disk_bytes_max,
         "disk_full": stats.disk_full,
         "journal_ticks": stats.journal_ticks,

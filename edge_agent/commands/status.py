@@ -16,7 +16,7 @@ from edge_agent.control import RequestRefused, ask
 from edge_agent.errors import AgentError
 
 GREEN, YELLOW, RED, PLAIN = "\x1b[32m", "\x1b[33m", "\x1b[31m", "\x1b[0m"
-COLOURS = {"ok": GREEN, "healthy": GREEN, "ended": GREEN, "waiting": YELLOW, "stale": YELLOW, "down": RED}
+COLOURS = {"ok": GREEN, "healthy": GREEN, "ended": GREEN, "waiting": YELLOW, "stale": YELLOW, "warning": YELLOW}
 
 
 def show_status(file: Path, as_json: bool) -> int:

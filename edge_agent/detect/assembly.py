@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from edge_agent.config.detect import ModelPlan, severity_of
 from edge_agent.config.model import Config
 from edge_agent.detect.contract import load_model
 from edge_agent.detect.detector import Detector, Watch, channels_of
 from edge_agent.detect.errors import ModelRefused
-from edge_agent.detect.library import FOLDERS, MODELS, find_model
+from edge_agent.detect.library import find_model, folders_for
 from edge_agent.detect.rules import Rule, RuleKind
 from edge_agent.detect.runner import Runner
 from edge_agent.detect.session import Session
@@ -43,8 +42,7 @@ def assemble(config: Config, grids: Sequence[Grid], boot: int) -> Assembled:
     refused: dict[str, str] = {}
     for plan in config.models:
         try:
-            folders = (Path(plan.folder),) if plan.folder else (config.state_dir / MODELS, *FOLDERS)
-            session = Session(load_model(find_model(plan.name, folders)))
+            session = Session(load_model(find_model(plan.name, folders_for(plan.folder, config.state_dir))))
         except (ModelRefused, ImportError) as error:
             refused[plan.id] = str(error)
             continue

@@ -15,6 +15,11 @@ FOLDERS = (
 )
 
 
+def folders_for(folder: str, state_dir: Path) -> Sequence[Path]:
+    """Where the model of a [[model]] table is looked for: in its own `folder`, or where models are installed."""
+    return (Path(folder),) if folder else (state_dir / MODELS, *FOLDERS)
+
+
 def model_folders(folders: Sequence[Path] = FOLDERS) -> dict[str, Path]:
     """`name/version` → its folder, newest version of a name last."""
     found: dict[str, Path] = {}

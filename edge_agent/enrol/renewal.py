@@ -30,6 +30,11 @@ RETRY_S_MAX = 6 * 3600.0
 COMMAND_S_MAX = 120.0
 
 
+def renewal_due_s(valid_from_s: int, valid_until_s: int) -> float:
+    """When a certificate with this life is to be renewed, seconds since 1970."""
+    return valid_from_s + (valid_until_s - valid_from_s) * LIFE_SHARE
+
+
 class Renewal:
     """Runs beside the sync client of a joined gateway."""
 
@@ -61,7 +66,7 @@ class Renewal:
         if identity is None:
             return False
         now, facts = self._sync.policy.utc(), identity.facts
-        due_s = facts.valid_from_s + (facts.valid_until_s - facts.valid_from_s) * LIFE_SHARE
+        due_s = renewal_due_s(facts.valid_from_s, facts.valid_until_s)
         return self._sync.is_rejected or (now is not None and now.timestamp() >= due_s)
 
     async def _renew(self) -> str:

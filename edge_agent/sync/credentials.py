@@ -6,11 +6,30 @@ import socket
 import ssl
 from contextlib import suppress
 from dataclasses import dataclass
+from enum import Enum, auto
 from pathlib import Path
 
 from edge_agent.errors import CredentialsRejected
 
 PROBE_S_MAX = 5.0
+
+
+class Ended(Enum):
+    """How a handshake ended."""
+
+    TAKEN = auto()  # the peer took what we showed, and speaks
+    SILENT = auto()  # it took the handshake, and says nothing
+    REFUSED = auto()  # it does not take our certificate, or that we showed none
+    UNTRUSTED = auto()  # its own certificate is not good
+    CUT = auto()  # nobody answers, or the link ended in the handshake
+
+
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """How it ended and, where that needs words, why."""
+
+    ended: Ended
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +56,13 @@ class Credentials:
         self._context()
         return found[0], found[1], found[2]
 
-    def _context(self) -> ssl.SSLContext:
+    def _context(self, present: bool = True) -> ssl.SSLContext:
         try:
             context = ssl.create_default_context(cafile=str(self.ca))
         except (ssl.SSLError, OSError) as error:
             raise CredentialsRejected(f"{self.ca} holds no CA certificate: {error}") from error
+        if not present:
+            return context
         try:
             context.load_cert_chain(str(self.cert), str(self.key), password="")
         except (ssl.SSLError, OSError, ValueError) as error:
@@ -51,38 +72,55 @@ class Credentials:
             ) from error
         return context
 
+    def handshake(self, host: str, port: int, name: str, present: bool = True) -> Handshake:
+        """One TLS handshake with what should be `name` at host:port; our certificate is shown if `present`.
+
+        With TLS 1.3 a server refuses a client's certificate after the handshake, by closing: its first byte is waited
+        for. Takes PROBE_S_MAX for each of connecting, handshake and first byte, at most. Raises CredentialsRejected
+        when the files here are no credentials.
+        """
+        context = self._context(present)
+        context.set_alpn_protocols(["h2"])
+        try:
+            plain = socket.create_connection((host, port), PROBE_S_MAX)
+        except OSError as error:
+            return Handshake(Ended.CUT, str(error.strerror or error))
+        with plain:
+            try:
+                secure = context.wrap_socket(plain, server_hostname=name)
+            except ssl.SSLCertVerificationError as error:
+                return Handshake(Ended.UNTRUSTED, error.verify_message)
+            except OSError as error:
+                reason = getattr(error, "reason", None) or str(error.strerror or error)
+                return Handshake(Ended.REFUSED if "ALERT" in reason else Ended.CUT, reason)
+            answer = _first_byte(secure)
+        if answer is None:
+            return Handshake(Ended.SILENT, f"nothing was said within {PROBE_S_MAX:g} s")
+        return Handshake(Ended.TAKEN if answer else Ended.REFUSED, "")
+
     def refusal(self, host: str, port: int, server_name: str) -> str | None:
         """Why TLS with these files fails at host:port; None when it does not, or when nobody answers there.
 
         gRPC tells of a failed handshake only as an unavailable peer; one handshake of our own finds the reason.
-        With TLS 1.3 a server refuses a client's certificate after the handshake, by closing.
         """
-        context = self._context()
-        context.set_alpn_protocols(["h2"])
-        try:
-            plain = socket.create_connection((host, port), PROBE_S_MAX)
-        except OSError:
-            return None
-        with plain:
-            try:
-                secure = context.wrap_socket(plain, server_hostname=server_name or host)
-            except ssl.SSLCertVerificationError as error:
-                return (
-                    f"the cloud's certificate is refused: {error.verify_message}. "
-                    f"Is {self.ca} the CA of {host}, and is [cloud] server_name right?"
-                )
-            except OSError as error:
-                if "ALERT" not in (getattr(error, "reason", None) or ""):
-                    return None  # cut or silent in the handshake: the link, not the certificate
-                answer: bytes | None = b""
-            else:
-                answer = _first_byte(secure)
-        if answer != b"":
-            return None
+        found = self.handshake(host, port, server_name or host)
+        if found.ended is Ended.UNTRUSTED:
+            return (
+                f"the cloud's certificate is refused: {found.why}. "
+                f"Is {self.ca} the CA of {host}, and is [cloud] server_name right?"
+            )
+        if found.ended is not Ended.REFUSED:
+            return None  # cut or silent: the link, not the certificate
         return f"the cloud refuses {self.cert}; {self.own_doubt()}. Try: edge-agent renew"
 
     def own_doubt(self) -> str:
-        """What a server that trusts the CA finds wrong with the certificate; its end date when it finds nothing.
+        """What a server that trusts the CA finds wrong with the certificate; its end date when it finds nothing."""
+        problem, end = self.own_look()
+        told = problem or f"it is valid until {end}; is this clock right?"
+        return f"checked here against {self.ca}{': ' if problem else ' '}{told}"
+
+    def own_look(self) -> tuple[str, str]:
+        """What a server that trusts the CA finds wrong with the certificate, empty for nothing; and its end date.
 
         Both ends of the handshake are here, in memory.
         """
@@ -105,12 +143,10 @@ class Credentials:
                         end.do_handshake()
             certificate = ends[1].getpeercert() or {}
         except ssl.SSLCertVerificationError as error:
-            return f"checked here against {self.ca}: {error.verify_message}"
+            return error.verify_message, ""
         except ssl.SSLError as error:
-            return f"checked here against {self.ca}: {error.reason}"
-        return (
-            f"checked here against {self.ca} it is valid until {certificate.get('notAfter', '?')}; is this clock right?"
-        )
+            return str(error.reason), ""
+        return "", str(certificate.get("notAfter", "?"))
 
 
 def _first_byte(secure: ssl.SSLSocket) -> bytes | None:
