@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import msgspec
 
@@ -65,14 +64,16 @@ def _model(plan: ModelPlan, config: Config, clock: Clock) -> Iterator[Finding]:
     yield ok("model.installed", f"{plan.name} is {folder}", plan.id)
     test = f"edge-agent model test {plan.name}" + (f" --models {plan.folder}" if plan.folder else "")
     try:
-        wrong = [f"{one.name}: {one.problem}" for one in check_model(Session(load_model(folder))) if one.problem]
+        session = Session(load_model(folder))
     except (ModelRefused, ImportError) as error:
-        wrong = [str(error)]
+        yield failed("model.valid", str(error), test, plan.id)
+        yield skipped("model.fits", "the model cannot be run", subject=plan.id)
+        return
+    wrong = [f"{one.name}: {one.problem}" for one in check_model(session) if one.problem]
     if wrong:
         yield failed("model.valid", wrong[0], test, plan.id)
-        yield skipped("model.fits", "the model is not sound", subject=plan.id)
-        return
-    yield ok("model.valid", f"{_title(folder)} keeps its contract and gives its golden scores", plan.id)
+    else:
+        yield ok("model.valid", f"{session.model.title} keeps its contract and gives its golden scores", plan.id)
     yield _fit(plan, config, clock)
 
 
@@ -88,7 +89,3 @@ def _fit(plan: ModelPlan, config: Config, clock: Clock) -> Finding:
     if refused:
         return failed("model.fits", refused[plan.id], "edge-agent config show", plan.id)
     return ok("model.fits", "its channels have the units and intervals that it asks for", plan.id)
-
-
-def _title(folder: Path) -> str:
-    return f"{folder.parent.name}/{folder.name}"
