@@ -35,7 +35,7 @@ OTHERS = stat.S_IRWXG | stat.S_IRWXO
 def check_certificate(config: Config, account: Account, clock: Clock) -> Iterator[Finding]:
     """Dates are believed only of a clock that shows a possible year."""
     if config.cloud is None:
-        yield from all_skipped(IDS, "not joined, and no files in [cloud]")
+        yield from all_skipped(IDS, "there is no certificate here, or none that this user may see")
         return
     again = "edge-agent join TOKEN" if config.is_by_identity else "edge-agent config show"
     yield (files := _files(config.cloud, account, again))

@@ -28,8 +28,8 @@ RENEW = "edge-agent renew"
 def check_cloud(config: Config) -> Iterator[Finding]:
     """Each step apart; those after a failed one are skipped."""
     if config.cloud is None:
-        yield _unjoined(config.state_dir)
-        yield from all_skipped(IDS[1:], "no cloud is configured and none was joined")
+        yield (unjoined := _unjoined(config.state_dir))
+        yield from all_skipped(IDS[1:], unjoined.text)
         return
     by = "with the joined identity" if config.is_by_identity else "with the files of [cloud]"
     try:

@@ -52,6 +52,7 @@ def _writable(check: str, path: Path, account: Account) -> Finding:
         return failed(check, text, "journalctl -k --grep 'EXT4|I/O error|remount'")
     if not account.may(path, os.R_OK | os.W_OK | os.X_OK):
         return failed(check, f"{account.name} may not write in {path}", _own(path, account))
+    os.listdir(path)  # `glob` finds nothing where this user may not look; this says so
     for found in sorted(each for pattern in OURS for each in path.glob(pattern)):
         if not account.may(found, os.R_OK | os.W_OK):
             return failed(check, f"{account.name} may not write {found}", _own(path, account))
