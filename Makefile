@@ -41,9 +41,9 @@ nightly: setup ## what is long: more seeds, longer fuzzing, all benchmarks (reco
 	$(BIN)/python -m benchmarks.lab --json benchmarks/results/lab.json
 	$(MAKE) bench
 
-bench: setup ## every benchmark, one after another, into benchmarks/results
+bench: setup ## every benchmark, one after another, into benchmarks/results (flash, the last, needs root)
 	@mkdir -p benchmarks/results
-	for name in wire ingest footprint cpu ota drain "detect --data nab"; do \
+	for name in wire ingest footprint cpu ota drain "detect --data nab" flash; do \
 	  $(BIN)/python -m benchmarks.$$name --json benchmarks/results/$${name%% *}.json || exit 1; done
 
 deb: setup ## Debian packages of agent (amd64, arm64) and service (amd64), into dist

@@ -93,6 +93,9 @@ def _seam() -> _Seam:
     return _Seam()
 
 
+EXCLUSIVE = b"unix-excl"  # https://sqlite.org/vfs.html, "Standard Unix VFSes"
+
+
 class _Seam:
     def __init__(self) -> None:
         self._disk_of: DiskOf = lambda path: None
@@ -109,21 +112,27 @@ class _Seam:
         find.restype = POINTER(_Vfs)
         self._default = find(None).contents
         self._open_default = self._default.xOpen
-        self._ours = _Vfs.from_buffer_copy(self._default)
-        self._ours.zName = b"tidegate-lab"
-        self._ours.pNext = None
         self._callback = _Open(self._open)
-        self._ours.xOpen = self._callback
+        self._ours = self._copy(self._default, b"tidegate-lab")
+        self._exclusive = self._copy(find(EXCLUSIVE).contents, EXCLUSIVE)
 
     def begin(self, disk_of: DiskOf) -> None:
-        """Become SQLite's default."""
+        """Become SQLite's default, and stand before the one that the outbox names."""
         self._disk_of = disk_of
         self._library.sqlite3_vfs_register(ctypes.byref(self._ours), 1)
+        self._library.sqlite3_vfs_register(ctypes.byref(self._exclusive), 0)
 
     def end(self) -> None:
         """Give the place back."""
         self._library.sqlite3_vfs_register(ctypes.byref(self._default), 1)
         self._library.sqlite3_vfs_unregister(ctypes.byref(self._ours))
+        self._library.sqlite3_vfs_unregister(ctypes.byref(self._exclusive))
+
+    def _copy(self, original: _Vfs, name: bytes) -> _Vfs:
+        """A VFS that opens files by way of ours. SQLite goes by the name: unix-excl locks the file for the process."""
+        ours = _Vfs.from_buffer_copy(original)
+        ours.zName, ours.pNext, ours.xOpen = name, None, self._callback
+        return ours
 
     def _open(self, vfs: int, name: int | None, file: int, flags: int, out_flags: object) -> int:
         path = ctypes.string_at(name).decode() if name else ""

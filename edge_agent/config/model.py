@@ -120,7 +120,7 @@ class CloudSection(Section, frozen=True):
 class BufferSection(Section, frozen=True):
     """[buffer]: what is kept while the cloud is away."""
 
-    max_size: Annotated[int, _size(4 << 20, 1 << 50)] = 2_000_000_000
+    max_size: Annotated[int, _size(8_000_000, 1 << 50)] = 2_000_000_000
     commit_interval: Annotated[float, duration(0.1, 3600)] = 5.0  # the most a power cut can cost
     journal_size: Annotated[int, _size(65_536, 1 << 30)] = 4 << 20
 

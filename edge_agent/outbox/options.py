@@ -16,11 +16,11 @@ class OutboxOptions:
     alarm_interval_s: float = 1.0  # alarms commit at once, but not more often than this
     journal_bytes: int = 4 * MIB  # RAM: how much may be taken while the disk is full
     bytes_max: int = 1024 * MIB  # budget of database, WAL and reserve together
-    wal_bytes: int = MIB  # length that the WAL is grown to at the start, so that acks commit on a full disk
+    wal_bytes: int = 2 * MIB  # length that the WAL is grown to at the start, so that acks commit on a full disk
     check_bytes_max: int = 64 * MIB  # a larger file is not read whole at the start (64 MiB: about 3 s from a card)
 
     def __post_init__(self) -> None:
-        for name, low in (("journal_bytes", 64 * KIB), ("bytes_max", 4 * self.wal_bytes), ("wal_bytes", 256 * KIB)):
+        for name, low in (("journal_bytes", 64 * KIB), ("bytes_max", 3 * self.wal_bytes), ("wal_bytes", 256 * KIB)):
             if getattr(self, name) < low:
                 raise ValueError(f"{name} {getattr(self, name)} is under {low} bytes")
         if not 0 < self.alarm_interval_s <= self.commit_interval_s:

@@ -22,9 +22,9 @@ from edge_agent.outbox.database import PAGE_BYTES, SUSPECT, Database
 from edge_agent.outbox.keys import first_of, number_of, priority_of
 from edge_agent.outbox.options import OutboxOptions
 from edge_agent.outbox.outbox import EpochRow, NewAtom, Outbox, proven_set
-from wire.codec import read_header
-from wire.errors import WireError
+from edge_agent.outbox.proof import fault_of
 from wire.ranges import RangeSet
+from wire.reading import Priority
 
 log = logging.getLogger(__name__)
 
@@ -147,12 +147,7 @@ def _copy_atoms(path: Path, outbox: Outbox, epochs: dict[int, EpochRow]) -> int:
 
 def _believed(row: Row) -> NewAtom | None:
     """The atom, if its bytes are whole and say the same as its key."""
-    try:
-        header = read_header(row.data)
-    except WireError:
-        return None
-    named = [(first_of(row.id), row.count, priority_of(row.id))]
-    if [(atom.first, atom.count, header.priority) for atom in header.atoms] != named:
+    if fault_of(row.id, row.count, row.data):
         return None
     span = (row.span_first_us, row.span_last_us)
-    return NewAtom(header.priority, header.atoms[0].first, row.count, span, row.data)
+    return NewAtom(Priority(priority_of(row.id)), first_of(row.id), row.count, span, row.data)

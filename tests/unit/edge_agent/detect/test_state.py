@@ -56,7 +56,7 @@ def test_a_change_is_small_and_nothing_is_nothing() -> None:
     whole = store(slots, log, now)
     assert store(slots, log, now) == 0
     now["ring"][2, 7] = 3.5
-    assert 0 < store(slots, log, now) < 60 < whole
+    assert 0 < store(slots, log, now) <= state.SMALL_STEP < whole
 
 
 def test_changes_are_folded_into_a_new_image() -> None:
@@ -67,7 +67,7 @@ def test_changes_are_folded_into_a_new_image() -> None:
         store(slots, log, now)
         most = max(most, len(slots))
         assert set(slots) == {f"k/{number:04d}" for number in range(len(slots))}
-    assert 3 < most < 100
+    assert 3 < most < 100  # slots are used again
     assert same(slots, now)
 
 
@@ -84,8 +84,35 @@ def test_a_commit_that_failed_is_followed_by_an_image() -> None:
     log.again()
     now["stamp"][0] = 78
     store(slots, log, now)
-    assert list(slots) == ["k/0000"]
+    assert same(slots, now)  # although the changes of the image before it still stand there
+    now["stamp"][0] = 79
+    store(slots, log, now)
     assert same(slots, now)
+
+
+def test_an_image_like_an_earlier_one_does_not_take_up_its_changes() -> None:
+    now, log, slots = arrays(), StateLog("k", "m", 1, "abcd"), dict[str, bytes]()
+    store(slots, log, now)
+    now["stamp"][0] = 77
+    store(slots, log, now)
+    log.again()
+    now["stamp"][0] = 5
+    store(slots, log, now)
+    assert same(slots, now)
+
+
+def test_slots_keep_their_size() -> None:
+    """SQLite writes only what differs of a row that keeps its size."""
+    now, log, chance = arrays(), StateLog("k", "m", 1, "abcd"), np.random.default_rng(1)
+    sizes: dict[str, list[int]] = {}
+    for cells in (60, 3, 100, 1, 30, 200):
+        now["ring"].reshape(-1)[chance.choice(256, cells, replace=False)] = chance.normal(size=cells)
+        change = log.changes(now)
+        assert change is not None
+        assert not change.delete
+        for name, blob in change.put.items():
+            sizes.setdefault("image" if name.endswith("0000") else "change", []).append(len(blob))
+    assert all(found == sorted(found) for found in sizes.values())
 
 
 def saved() -> dict[str, bytes]:

@@ -257,9 +257,9 @@ def test_what_is_left_of_earlier_damage(patient: Patient) -> None:
 
 
 def test_an_outbox_that_is_full(patient: Patient) -> None:
-    patient.write(buffer='[buffer]\nmax_size = "4.2 MB"\n')
-    filled(patient, 50, 300)
-    assert_found(patient.find("buffer.trend"), "of 4.2 MB are taken")
+    patient.write(buffer='[buffer]\nmax_size = "8 MB"\n')
+    filled(patient, 70, 300)
+    assert_found(patient.find("buffer.trend"), "of 8 MB are taken")
 
 
 def test_looking_changes_no_file_of_the_state_directory(patient: Patient) -> None:
