@@ -27,5 +27,8 @@ class Metrics:
         self.streams_ended = Counter("tidegate_streams_ended", "Streams by how they ended", ["reason"], registry=r)
         self.enrolments = Counter("tidegate_enrolments", "Enrolment calls by outcome", ["outcome"], registry=r)
         self.acks = Counter("tidegate_acks", "Acknowledgements sent", registry=r)
+        self.commands_withheld = Counter(
+            "tidegate_commands_withheld", "Commands not sent: two machines use the gateway's certificate", registry=r
+        )
         self.tombstones = Counter("tidegate_tombstones", "Tombstones recorded", registry=r)
         self.orphans = Counter("tidegate_orphans_swept", "Objects deleted that no catalog row names", registry=r)

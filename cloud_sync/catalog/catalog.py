@@ -258,6 +258,10 @@ class Catalog(Protocol):
         """Those that have shown its certificate, by when they came first."""
         ...
 
+    def is_cloned(self, gateway: str) -> bool:
+        """Two machines that are not retired use its certificate."""
+        ...
+
     def retire_machine(self, gateway: str, machine: bytes) -> bool:
         """People say that this machine will not come back; False when it is not known, or was retired before.
 

@@ -22,6 +22,11 @@ _of_gateway = (
     .where(machine.c.gateway == sa.bindparam("gateway"))
     .order_by(machine.c.first_seen_us, machine.c.machine)
 )
+_two_in_use = (
+    sa.select(machine.c.machine)
+    .where(machine.c.gateway == sa.bindparam("gateway"), sa.not_(machine.c.retired))
+    .limit(2)
+)
 _own = sa.and_(machine.c.gateway == sa.bindparam("b_gateway"), machine.c.machine == sa.bindparam("b_machine"))
 _retire = machine.update().where(_own, sa.not_(machine.c.retired)).values(retired=True)
 _drop_claims = claim.delete().where(
@@ -39,6 +44,11 @@ def note(database: Database, connection: Connection, gateway: str, name: bytes, 
 def of_gateway(connection: Connection, gateway: str) -> list[MachineRow]:
     """By when they came first."""
     return [MachineRow(*row) for row in connection.execute(_of_gateway, {"gateway": gateway})]
+
+
+def is_cloned(connection: Connection, gateway: str) -> bool:
+    """Two of its machines are not retired."""
+    return len(connection.execute(_two_in_use, {"gateway": gateway}).all()) > 1
 
 
 def retire(connection: Connection, gateway: str, name: bytes) -> bool:

@@ -234,6 +234,11 @@ class SqlCatalog:
         with self._database.read() as connection:
             return machine_rows.of_gateway(connection, gateway)
 
+    def is_cloned(self, gateway: str) -> bool:
+        """See `Catalog`."""
+        with self._database.read() as connection:
+            return machine_rows.is_cloned(connection, gateway)
+
     def retire_machine(self, gateway: str, machine: bytes) -> bool:
         """See `Catalog`."""
         with self._database.write() as connection:

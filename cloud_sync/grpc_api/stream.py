@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,9 +18,10 @@ from wire.clock import NS_PER_US, Clock
 from wire.messages import CloudFrames
 from wire.ranges import RangeSet
 from wire.sync.cloud import AskHello, CloudSession, Effect, Ingest, StoreAlarms, StoreSeriesSets, StoreTombstones
-from wire.sync.frames import Ack, CloudFrame
+from wire.sync.frames import Ack, Answer, CloudFrame
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 HELLO_S_MAX = 30.0  # a stream that says nothing holds a place
 OUTGOING_FRAMES_MAX = 1024  # answers that the gateway does not read; then its frames are not read either
@@ -52,6 +54,7 @@ class Stream:
         self._frames = CloudFrames()
         self._outgoing: list[CloudFrame] = []
         self._in_flight = 0
+        self._withheld = False  # said once
         self._failure: CloudError | None = None
         self._changed = asyncio.Event()  # something to write, or nothing in flight any more
         self._drained = asyncio.Event()
@@ -125,7 +128,26 @@ class Stream:
         else:
             self._send(self._session.resolved(effect, result.outcome, result.atoms))
 
-    def _send(self, frame: CloudFrame) -> None:
+    async def command(self, frame: CloudFrame) -> bool:
+        """Send what tells the gateway to do something: the only way for that, as `_send` is for answers.
+
+        False, and nothing is sent, while two machines use the gateway's certificate: nobody knows which of them would
+        do it. Looked at each time, because a copy may appear at any moment. Raises CatalogDown.
+        """
+        if await self._blocking(partial(self._ports.catalog.is_cloned, self._gateway)):
+            self._ports.metrics.commands_withheld.inc()
+            if not self._withheld:
+                log.warning("command withheld, two machines use one certificate gateway=%s", self._gateway)
+            self._withheld = True
+            return False
+        self._withheld = False
+        self._put(frame)
+        return True
+
+    def _send(self, frame: Answer) -> None:
+        self._put(frame)
+
+    def _put(self, frame: CloudFrame) -> None:
         self._outgoing.append(frame)
         self._changed.set()
 

@@ -94,11 +94,14 @@ def test_an_epochs_end_is_known_or_not(ready: Catalog) -> None:
 def test_a_clone_is_told_and_answers_for_its_own(ready: Catalog, clock: DialClock) -> None:
     ready.hello("gw-a", seen(ready, offer(7, 40, (0, 40))))
     assert not ready.accounts()["gw-a"].is_cloned
+    assert not ready.is_cloned("gw-a")
     clock.now_us += S
     clone = seen(ready, offer(7, 40, (0, 20)), offer(8, 0, before=7), machine=b"clone")
     ready.hello("gw-a", clone)
     assert gaps(ready) == {}, "what the clone does not have the original still offers"
     assert ready.accounts()["gw-a"].is_cloned
+    assert ready.is_cloned("gw-a")
+    assert not ready.is_cloned("gw-b")
     assert [(m.machine, m.epoch, m.first_seen_us, m.retired) for m in ready.machines("gw-a")] == [
         (b"m" * 16, 7, T0_US, False),
         (b"clone", 8, T0_US + S, False),
@@ -108,6 +111,7 @@ def test_a_clone_is_told_and_answers_for_its_own(ready: Catalog, clock: DialCloc
     assert not ready.retire_machine("gw-a", b"m" * 16)
     assert not ready.retire_machine("gw-a", b"nobody")
     assert not ready.accounts()["gw-a"].is_cloned
+    assert not ready.is_cloned("gw-a")
     assert gaps(ready) == {7: [(20, 40)]}, "only the retired machine had it"
     ready.hello("gw-a", seen(ready, offer(7, 40, (0, 40))))
     assert (gaps(ready), ready.accounts()["gw-a"].machines) == ({}, 2)

@@ -21,7 +21,7 @@ from wire.sync.frames import (
     MESSAGES_IN_FLIGHT_MAX,
     Ack,
     AlarmsFrame,
-    CloudFrame,
+    Answer,
     GatewayFrame,
     Hello,
     MessageFrame,
@@ -169,7 +169,7 @@ class CloudSession:
             return Ack(self._generation, alarms=tuple(alarm.key for _, alarm in effect.alarms))
         return Ack(self._generation, tombstones=effect.tombstones)
 
-    def resolved(self, effect: Ingest, outcome: Outcome, atoms: RangeSet) -> CloudFrame:
+    def resolved(self, effect: Ingest, outcome: Outcome, atoms: RangeSet) -> Answer:
         """The answer to a message. `atoms`: the Seq ranges its header names (unused when it is refused)."""
         message = effect.message
         self.unacked_bytes -= self._in_flight.pop(message.id)

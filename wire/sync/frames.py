@@ -134,4 +134,7 @@ class Refused:
 
 
 GatewayFrame = Hello | MessageFrame | TombstonesFrame | SeriesSetsFrame | AlarmsFrame
-CloudFrame = Welcome | Ack | Overlap | NeedSeries | Refused
+Answer = (
+    Welcome | Ack | Overlap | NeedSeries | Refused
+)  # what a gateway asked for; what tells it to do something is none
+CloudFrame = Answer
