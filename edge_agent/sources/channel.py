@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from edge_agent.config.calibration import scaling
 from edge_agent.config.model import ChannelPlan, Delta, Median, Throttle
@@ -39,8 +39,7 @@ def series_def(sensor_id: str, plan: ChannelPlan) -> SeriesDef:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Latest:
+class Latest(NamedTuple):
     """What a channel brought last. Times are boot-relative microseconds; raw is of the last value."""
 
     state: int
@@ -64,8 +63,10 @@ class ChannelFlow:
         self._high = float("inf") if plan.high is None else plan.high * definition.den - definition.off
         self._watches_range = plan.low is not None or plan.high is not None
         self._rate = None if plan.rate_max is None else plan.rate_max * definition.den / US_PER_S
+        self._stuck = plan.stuck
+        self._filters = plan.filters
         self._stale_us = round(plan.stale * US_PER_S)
-        self._doubts = Quality.UNCALIBRATED if plan.needs_calibration and plan.calibration is None else Quality(0)
+        self._doubts = int(Quality.UNCALIBRATED) if plan.needs_calibration and plan.calibration is None else 0
         self._previous: tuple[Raw, int] | None = None  # filtered value and its stamp: for the rate of change
         self._same: Raw | None = None
         self._same_count = 0
@@ -88,8 +89,8 @@ class ChannelFlow:
             if not -INT64_MAX <= cell <= INT64_MAX:
                 return self._gap(CellState.BAD_DATA, stamp_us)
         raw: Raw = cell
-        quality = int(self._doubts)
-        if self.plan.stuck:
+        quality = self._doubts
+        if self._stuck:
             quality |= self._judge_stuck(raw)
         for window in self._windows:
             window.append(raw)
@@ -101,7 +102,7 @@ class ChannelFlow:
         if late_us > self._stale_us:
             quality |= Quality.STALE
         self.latest = Latest(CellState.VALUE, stamp_us, raw, quality)
-        if self.plan.filters and not self._passes(raw, CellState.VALUE, stamp_us):
+        if self._filters and not self._passes(raw, CellState.VALUE, stamp_us):
             return 0, CellState.ABSENT, 0
         self.values += 1
         return raw, 0, quality
@@ -112,7 +113,7 @@ class ChannelFlow:
             self.latest = Latest(state)
         else:
             self.latest = Latest(state, last.value_us, last.raw, last.quality)
-        if state is CellState.ABSENT or (self.plan.filters and not self._passes(0, state, stamp_us)):
+        if state is CellState.ABSENT or (self._filters and not self._passes(0, state, stamp_us)):
             return 0, CellState.ABSENT, 0
         self.gaps += 1
         return 0, state, 0
@@ -120,7 +121,7 @@ class ChannelFlow:
     def _judge_stuck(self, raw: Raw) -> int:
         self._same_count = self._same_count + 1 if raw == self._same else 1
         self._same = raw
-        return Quality.STUCK if self._same_count >= self.plan.stuck else 0
+        return Quality.STUCK if self._same_count >= self._stuck else 0
 
     def _judge_rate(self, raw: Raw, stamp_us: int) -> int:
         previous, self._previous = self._previous, (raw, stamp_us)
@@ -132,7 +133,7 @@ class ChannelFlow:
     def _passes(self, raw: Raw, state: int, stamp_us: int) -> bool:
         """Whether every filter lets the cell through; a change between value and gap always goes."""
         passes = state != self._taken_state or all(
-            self._passes_one(each, raw, state, stamp_us - self._taken_us) for each in self.plan.filters
+            self._passes_one(each, raw, state, stamp_us - self._taken_us) for each in self._filters
         )
         if passes:
             self._taken_raw, self._taken_us, self._taken_state = raw, stamp_us, state

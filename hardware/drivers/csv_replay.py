@@ -107,7 +107,7 @@ class CsvReplay(Driver):
             header = self._next_row()
             if header is None:
                 raise EndOfData(f"{path}: the file is empty")
-            self._places = [self._place_of(column, header) for column in self.config.columns]
+            self._places = [(column, self._place_of(column, header), column.step) for column in self.config.columns]
         except DeviceError:
             self.close()
             raise
@@ -120,7 +120,7 @@ class CsvReplay(Driver):
             row = self._next_row()
         if row is None:
             raise EndOfData(f"{self._where}: no more rows. Set loop = true to begin again")
-        return [self._cell(column, place, row) for column, place in zip(self.config.columns, self._places)]
+        return [self._cell(column, place, step, row) for column, place, step in self._places]
 
     def close(self) -> None:
         """See `Driver`."""
@@ -154,7 +154,7 @@ class CsvReplay(Driver):
         guess = f" Did you mean {close[0]!r}?" if close else f" It has: {', '.join(header)}"
         raise DeviceMismatch(f"{self._where}: no column {column.header!r}.{guess}")
 
-    def _cell(self, column: Column, place: int, row: list[str]) -> Cell:
+    def _cell(self, column: Column, place: int, step: Fraction | None, row: list[str]) -> Cell:
         try:
             text = row[place].strip()
         except IndexError:
@@ -162,7 +162,7 @@ class CsvReplay(Driver):
         if not text:
             return DeviceNotReady(f"{self._where}: {column.header} is empty")
         try:
-            return parse(text, column.step)
+            return parse(text, step)
         except DeviceError as error:
             return DeviceDataBad(f"{self._where}: {column.header}: {error}")
 
@@ -186,11 +186,12 @@ def parse(text: str, step: Fraction | None) -> int | float:
         # Without this a text like 1e999999999 would be expanded to its digits.
         if not number.is_finite() or abs(number.adjusted()) > 40:
             raise DeviceDataBad(f"{text!r} is not a number that counts of {float(step)} can hold")
-        count = Fraction(number) / step
+        over, under = number.as_integer_ratio()
     except (ValueError, InvalidOperation) as error:
         raise DeviceDataBad(f"{text!r} is not a number") from error
-    if count.denominator != 1:
+    count, rest = divmod(over * step.denominator, under * step.numerator)
+    if rest:
         raise DeviceDataBad(f"{text} is not a whole count of the resolution {float(step)}; give a finer one, or none")
-    if abs(count.numerator) > INT64_MAX:
+    if abs(count) > INT64_MAX:
         raise DeviceDataBad(f"{text} is over {INT64_MAX} counts of the resolution {float(step)}")
-    return count.numerator
+    return count
