@@ -12,6 +12,7 @@ from wire.clock import NS_PER_S, Clock
 
 log = logging.getLogger(__name__)
 
+GATHER_S = 0.02  # from the first poke to the look, so that lines that are read at the same time share one
 WAIT_S_MAX = 2.0  # it looks up at least so often, so that the watchdog sees it alive
 
 
@@ -64,8 +65,9 @@ class Writer:
         self._poked.set()
 
     def poke(self) -> None:
-        """Look now whether a commit is due: the journal is filling up, or an alarm waits. For any thread."""
-        self._poked.set()
+        """Look soon whether a commit is due: the journal is filling up, or an alarm waits. For any thread."""
+        if not self._poked.is_set():
+            self._poked.set()
 
     def stop(self, timeout_s: float) -> None:
         """Commit what is left and end. Call when the sources have ended."""
@@ -118,8 +120,9 @@ class Writer:
                     self.commit()
                     asked()
                 wait_s = self.step()
-                self._poked.wait(max(0.0, min(wait_s, WAIT_S_MAX)))
-                self._poked.clear()
+                if self._poked.wait(max(0.0, min(wait_s, WAIT_S_MAX))) and not self._stopping:
+                    self._clock.sleep(GATHER_S)
+                self._poked.clear()  # before the look: a poke from here on asks for another
             self.commit()
         except BaseException as error:  # the agent ends on it
             self.failure = error

@@ -10,7 +10,7 @@ A model that fails costs a score and is counted in `problems`; no tick is ever r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -21,7 +21,8 @@ from edge_agent.detect import saving
 from edge_agent.detect.contract import Fit
 from edge_agent.detect.errors import StateRefused
 from edge_agent.detect.rules import Rule, RuleSet
-from edge_agent.detect.runner import Event, Runner
+from edge_agent.detect.runner import Event, Question, Runner, Verdict, is_all
+from edge_agent.detect.session import Session
 from edge_agent.detect.state import SavedState, StateChange, StateLog, read_state
 from wire.alarm import NEVER, Alarm, Phase, alarm_id
 from wire.reading import CellState, Tick
@@ -82,8 +83,18 @@ class Detector:
 
     def step(self, tick: Tick) -> Found:
         """One tick, in the order in which they were journalled."""
-        watched = self._watched.get(tick.set_id)
-        return NOTHING if watched is None else watched.step(tick)
+        return next(self.steps((tick,)))
+
+    def steps(self, ticks: Iterable[Tick]) -> Iterator[Found]:
+        """As `step` for each, in order. Sets that come one after another ask a model together, in one run."""
+        rows: dict[int, _Row | None] = {}
+        for tick in ticks:
+            if tick.set_id in rows:  # its state must know the answer to the tick before
+                yield from _found(rows.values())
+                rows = {}
+            watched = self._watched.get(tick.set_id)
+            rows[tick.set_id] = None if watched is None else watched.begin(tick)
+        yield from _found(rows.values())
 
     def check(self, now_us: int) -> tuple[Alarm, ...]:
         """Stale alarms of channels that stopped coming; ask it about once a second."""
@@ -182,21 +193,25 @@ class _Watched:
         self._den = np.array([float(one.den) for one in definitions])
         self._plain = bool((self._num == 1).all() and not self._off.any() and (self._den == 1).all())
 
-    def step(self, tick: Tick) -> Found:
+    def begin(self, tick: Tick) -> _Row:
+        """Rules and, but for their models' runs, runners."""
         values = self._values(tick)
         stamp_us = tick.stamp * self.set.stamp_unit.us
         alarms = self.rules.step(stamp_us, values)
-        scores: F64 | None = None
-        for runner, columns, _ in self.runners:
-            verdict = runner.step(stamp_us, values[columns])
-            if scores is None:
-                scores = np.full(len(values), np.nan)
+        verdicts = [runner.ask(stamp_us, values[columns]) for runner, columns, _ in self.runners]
+        return _Row(self, stamp_us, values, alarms, verdicts)
+
+    def end(self, row: _Row) -> Found:
+        """When all of the row's questions are answered."""
+        if not self.runners:
+            return Found(None, tuple(row.alarms)) if row.alarms else NOTHING
+        scores = np.full(len(row.values), np.nan)
+        for (runner, columns, _), verdict in zip(self.runners, row.verdicts):
+            assert isinstance(verdict, Verdict)
             scores[columns] = np.fmax(scores[columns], verdict.scores)
-            alarms += [self._alarm(runner, columns, event, stamp_us) for event in verdict.events]
-        if scores is None:
-            return Found(None, tuple(alarms)) if alarms else NOTHING
-        scores[np.isnan(values)] = np.nan
-        return Found(_codes(scores), tuple(alarms))
+            row.alarms += [self._alarm(runner, columns, event, row.stamp_us) for event in verdict.events]
+        scores[np.isnan(row.values)] = np.nan
+        return Found(_codes(scores), tuple(row.alarms))
 
     def _values(self, tick: Tick) -> F64:
         values = np.array(tick.raw, np.float64)
@@ -267,6 +282,31 @@ class _Watched:
         return shift_us if last_us + shift_us <= now_us else None  # later than now: one of the clocks is wrong
 
 
+@dataclass(slots=True)
+class _Row:
+    """A tick under way; questions among `verdicts` are replaced by what came of them."""
+
+    watched: _Watched
+    stamp_us: int
+    values: F64
+    alarms: list[Alarm]
+    verdicts: list[Verdict | Question]
+
+
+def _found(rows: Collection[_Row | None]) -> Iterator[Found]:
+    """Ask the models, one run for each, and say what each row gave."""
+    asked: dict[Session, list[tuple[_Row, int, Question]]] = {}
+    for row in rows:
+        for place, verdict in enumerate(row.verdicts if row is not None else ()):
+            if row is not None and isinstance(verdict, Question):
+                asked.setdefault(row.watched.runners[place][0].session, []).append((row, place, verdict))
+    for session, questions in asked.items():
+        answers = session.answers([question.feeds for _, _, question in questions])
+        for (row, place, question), answer in zip(questions, answers):
+            row.verdicts[place] = row.watched.runners[place][0].judge(question, answer)
+    return (NOTHING if row is None else row.watched.end(row) for row in rows)
+
+
 def _report(runner: Runner) -> ModelReport:
     rows, needed = runner.rows_learnt
     scores = zip(runner.channels, runner.last_scores.tolist())
@@ -284,11 +324,12 @@ def _report(runner: Runner) -> ModelReport:
 
 
 def _codes(scores: F64) -> bytes | None:
-    if np.isnan(scores).all():
+    unscored = np.isnan(scores)
+    if is_all(unscored):
         return None
-    if np.nanmax(scores) > 0:
+    if np.fmax.reduce(scores) > 0:
         return encode_scores(scores).tobytes()
-    return np.where(np.isnan(scores), np.uint8(SCORE_NONE), np.uint8(0)).tobytes()
+    return np.where(unscored, np.uint8(SCORE_NONE), np.uint8(0)).tobytes()
 
 
 def channels_of(definitions: Sequence[SeriesDef]) -> list[Fit]:

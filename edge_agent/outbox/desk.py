@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, replace
@@ -52,7 +53,7 @@ class Detecting(Protocol):
     def checks(self) -> bool: ...
     @property
     def problems(self) -> dict[str, str]: ...
-    def step(self, tick: Tick) -> Finding: ...
+    def steps(self, ticks: Iterable[Tick]) -> Iterator[Finding]: ...
     def check(self, now_us: int) -> tuple[Alarm, ...]: ...
     def alarms(self) -> set[int]: ...
     def changes(self) -> Change | None: ...
@@ -95,11 +96,18 @@ class Desk:
         """Records in order, each once."""
         if self.problem:
             return
-        with self._guard():
+        under_way: deque[int] = deque()  # the detector may look at some records before it says what each gave
+
+        def ticks() -> Iterator[Tick]:
             for entry in entries:
-                found = self._detector.step(entry.tick)
+                under_way.append(entry.lsn)
+                yield entry.tick
+
+        with self._guard():
+            for found in self._detector.steps(ticks()):
+                lsn = under_way.popleft()
                 if found.codes is not None:
-                    self._codes[entry.lsn] = found.codes
+                    self._codes[lsn] = found.codes
                 for alarm in found.alarms:
                     self._add(alarm)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 
@@ -16,7 +17,7 @@ class Disk:
     """Counts commits; due every `interval_s`; fails as told."""
 
     def __init__(self, clock: Clock, interval_s: float) -> None:
-        self.commits = 0
+        self.commits = self.looks = 0
         self.error: Exception | None = None
         self.is_empty = False
         self._clock = clock
@@ -24,6 +25,7 @@ class Disk:
         self.due_ns = clock.boottime_ns() + self._interval_ns
 
     def look(self) -> float:
+        self.looks += 1
         return 60.0
 
     def due_in_s(self, now_ns: int) -> float:
@@ -98,6 +100,37 @@ def test_a_poke_makes_the_thread_look_at_once() -> None:
     writer.poke()
     wait_until(lambda: disk.commits == 1, 1.0)
     writer.stop(5)
+
+
+class HeldClock(SystemClock):
+    """Sleeps until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asleep = threading.Event()
+        self.let_go = threading.Event()
+
+    def sleep(self, seconds: float) -> None:
+        self.asleep.set()
+        assert self.let_go.wait(30)
+
+
+def test_pokes_that_come_together_are_one_look_and_none_is_forgotten() -> None:
+    clock = HeldClock()
+    disk = Disk(clock, 60.0)
+    writer = Writer(disk, lambda: None, clock)
+    writer.start()
+    wait_until(lambda: disk.looks == 1)
+    writer.poke()
+    assert clock.asleep.wait(30)
+    for _ in range(10):
+        writer.poke()
+    clock.let_go.set()
+    wait_until(lambda: disk.looks == 2)
+    writer.poke()
+    wait_until(lambda: disk.looks == 3)
+    writer.stop(5)
+    assert disk.looks == 3
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_agent.detect.contract import load_model
+from edge_agent.detect.contract import Model, load_model
 from edge_agent.detect.detector import Detector, Found, Watch, channels_of
+from edge_agent.detect.errors import RunFailed
 from edge_agent.detect.library import find_model
 from edge_agent.detect.rules import Rule, RuleKind
 from edge_agent.detect.runner import Runner
-from edge_agent.detect.session import Session
+from edge_agent.detect.session import F32, Session
 from tests.unit.edge_agent.detect import toys
 from wire.alarm import Phase, Severity
 from wire.clock import Anchor
@@ -283,3 +286,81 @@ def test_what_is_saved_per_commit_is_small(session: Session) -> None:
         elif place > 1000 and place % 5 == 0:
             disk.commit(running)
     assert disk.bytes / (499 * 50) < 12  # bytes per reading
+
+
+class Counted(Session):
+    """Knows how often the model ran, and fails where it is told to."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__(model)
+        self.runs = 0
+        self.rows_max = 1 << 30
+        self.poison = float("inf")  # a value over it fails the run that holds it
+
+    def run(self, feeds: Mapping[str, F32]) -> dict[str, F32]:
+        self.runs += 1
+        if len(feeds["x"]) > self.rows_max or (feeds["x"] > self.poison).any():
+            raise RunFailed("this run is to fail")
+        return super().run(feeds)
+
+
+SEVERAL = [SeriesSet((SeriesDef(f"s{each}", "t", "Cel"), SeriesDef(f"s{each}", "p", "Pa"))) for each in range(3)]
+
+
+def several(session: Session) -> Detector:
+    """A detector on sets of equal ticks."""
+    watches = [
+        Watch(one, [(Runner(session, channels_of(one.series), calibration_rows=104), range(2))]) for one in SEVERAL
+    ]
+    return Detector(BOOT, watches)
+
+
+def interleaved(count: int) -> list[Tick]:
+    streams = [ticks(count, one, seed) for seed, one in enumerate(SEVERAL, 1)]
+    return [tick for together in zip(*streams) for tick in together]
+
+
+@given(st.lists(st.integers(0, 40), max_size=30), st.randoms(use_true_random=False))
+@settings(max_examples=10, deadline=None)
+def test_ticks_seen_together_give_what_they_give_alone(sizes: list[int], random: Random) -> None:
+    """However the stream is cut, and whatever the order of the sets: the same codes, alarms and state."""
+    model = load_model(find_model("value-novelty"))
+    stream = interleaved(300)
+    for at in range(0, len(stream) - 3, 9):
+        places = random.sample(range(at, at + 3), 3)
+        stream[at : at + 3] = [stream[place] for place in places]
+    one, many = several(Session(model)), several(Session(model))
+    expected = [one.step(tick) for tick in stream]
+    found, at = [], 0
+    for size in (*sizes, len(stream)):
+        found += list(many.steps(stream[at : at + size]))
+        at += size
+    assert found == expected
+    assert many.changes() == one.changes()
+
+
+def test_sets_that_come_together_share_a_run() -> None:
+    session = Counted(load_model(find_model("value-novelty")))
+    list(several(session).steps(interleaved(10)))
+    assert session.runs == 10
+
+
+def test_a_shared_run_that_fails_costs_only_the_set_that_fails_alone() -> None:
+    session = Counted(load_model(find_model("value-novelty")))
+    detector = several(session)
+    stream = interleaved(300)
+    list(detector.steps(stream[:-3]))
+    session.poison = 1e6
+    last = [replace(stream[-3], raw=(10**9, 0)), *stream[-2:]]
+    codes = [found.codes for found in detector.steps(last)]
+    assert codes[0] is None
+    assert all(codes[1:])
+    assert [report.failures for report in detector.reports()] == [1, 0, 0]
+
+
+def test_a_model_that_can_only_be_asked_alone_is_asked_alone() -> None:
+    session = Counted(load_model(find_model("value-novelty")))
+    session.rows_max = 2
+    detector = several(session)
+    list(detector.steps(interleaved(5)))
+    assert [report.failures for report in detector.reports()] == [0, 0, 0]
