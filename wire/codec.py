@@ -6,6 +6,7 @@ The head (who, which Seq numbers, which columns) can be read alone; the body of 
 from __future__ import annotations
 
 import zlib
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from wire.errors import MergeRefused, SegmentCorrupt, UnsupportedFormat
 from wire.ranges import SEQ_MAX
 from wire.reading import CellState, Kind, Priority
 from wire.segment import MESSAGE_BYTES_MAX, MESSAGE_CELLS_MAX, AtomRef, Block, BlockHeader, Header, Segment
-from wire.series import DTYPES, SERIES_PER_SET_MAX, StampUnit, ValueType
+from wire.series import SERIES_PER_SET_MAX, VALUE_TYPES, StampUnit, ValueType
 from wire.varint import Reader, unzigzag, varint, zigzag
 
 MAGIC = 0x9C  # not ASCII, not a protobuf key in use, not gzip or zstd
@@ -27,8 +28,6 @@ ATOMS_MAX = 4096  # bounds on what a head may make a decoder build: real message
 BLOCKS_MAX = 1024
 TICKS_ENTRIES_MAX = 1 << 18  # atoms x blocks
 TIME_US_MAX = 1 << 62  # so that stamp + offset stays within int64
-
-_VALUE_TYPES = {dtype: value_type for value_type, dtype in DTYPES.items()}
 
 
 def encode(segment: Segment, *, pco: bool = True) -> bytes:
@@ -45,9 +44,10 @@ def encode(segment: Segment, *, pco: bool = True) -> bytes:
         varint(segment.anchor.uncertainty_us),
         varint(len(segment.blocks)),
     ]
-    parts += [_block_head(block) for block in segment.blocks]
+    types = [[VALUE_TYPES[column.dtype] for column in block.columns] for block in segment.blocks]
+    parts += map(_block_head, segment.blocks, types)
     parts.append(_atom_list(segment))
-    parts += [encode_block(block, pco=pco) for block in segment.blocks]
+    parts += [encode_block(block, of_block, pco=pco) for block, of_block in zip(segment.blocks, types)]
     body = b"".join(parts)
     if len(body) + CRC_BYTES > MESSAGE_BYTES_MAX:
         raise MergeRefused(
@@ -118,16 +118,9 @@ def _flags(anchor: Anchor) -> int:
     return FLAG_SYNCHRONISED if anchor.synchronised else 0
 
 
-def _block_head(block: Block) -> bytes:
+def _block_head(block: Block, types: list[ValueType]) -> bytes:
     parts = [block.set_id.to_bytes(8, "big"), varint(block.ticks), varint(len(block.columns) << 1 | block.stamp_unit)]
-    types = [_VALUE_TYPES[column.dtype] for column in block.columns]
-    at = 0
-    while at < len(types):
-        end = at
-        while end < len(types) and types[end] == types[at]:
-            end += 1
-        parts.append(varint(end - at << 2 | types[at]))
-        at = end
+    parts += [varint(len(list(run)) << 2 | value_type) for value_type, run in groupby(types)]
     return b"".join(parts)
 
 

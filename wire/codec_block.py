@@ -25,7 +25,7 @@ from wire.codec_number import (
     to_rows,
 )
 from wire.codec_plane import PLANE_NONE, PLANE_ROWS, decode_plane, encode_plane, encode_runs
-from wire.codec_rows import constant_rows, decode_rows, encode_rows
+from wire.codec_rows import decode_rows, encode_rows
 from wire.codec_stamp import PERIOD_MAX, from_line, to_line
 from wire.errors import SegmentCorrupt, UnsupportedFormat
 from wire.reading import CellState
@@ -41,18 +41,15 @@ SCORES_DENSE = 0.2  # from this share of non-zero scores on, they are rows and n
 # pco is tried where it has won on real columns: from so many readings on, and bits that Rice needs for each.
 PCO_READINGS_MIN = 32  # a pco chunk's own head is 13 bytes or more
 PCO_READINGS_ALWAYS = 300
-PCO_BITS_MIN = {ValueType.INT: 16, ValueType.FLOAT32: 64, ValueType.FLOAT64: 8}  # below PCO_READINGS_ALWAYS
+PCO_BITS_MIN = (16, 64, 8)  # by value type, below PCO_READINGS_ALWAYS
 PCO_BITS_MIN_STEPS = 40  # for columns that have a step: their bits already hold what pco would find
 
 U8 = NDArray[np.uint8]
 
-VALUE_TYPES = {dtype: value_type for value_type, dtype in DTYPES.items()}
 
-
-def encode_block(block: Block, *, pco: bool) -> bytes:
-    """The body of a block."""
+def encode_block(block: Block, types: list[ValueType], *, pco: bool) -> bytes:
+    """The body of a block. types: of its columns."""
     width, count = block.ticks, len(block.columns)
-    types = [VALUE_TYPES[column.dtype] for column in block.columns]
     states_codec, states = encode_plane(block.states)
     quality_codec, quality = encode_plane(block.quality)
     present = block.states == CellState.VALUE if states_codec and block.states is not None else None
@@ -69,7 +66,7 @@ def encode_block(block: Block, *, pco: bool) -> bytes:
     counts = [place for group in groups if group.value_type is ValueType.INT for place in group.places]
     steps = find_steps(rows[1 : 1 + count], counts, None if present is None else lengths[1 : 1 + count])
     found = _plan(rows, None if present is None else lengths, groups, steps)
-    chunks = _pco_chunks(found, columns, types, steps) if pco and width >= PCO_READINGS_MIN else {}
+    chunks = _pco_chunks(found, lengths, columns, types, steps) if pco and width >= PCO_READINGS_MIN else {}
     steps = {place: step for place, step in steps.items() if place + 1 not in chunks}
 
     flags = states_codec | quality_codec << 2 | scores_codec << 4 | bool(steps) * FLAG_STEPS
@@ -150,22 +147,21 @@ def _plan(rows: I64, lengths: I64 | None, groups: list[Group], steps: dict[int, 
 
 
 def _pco_chunks(
-    found: rice.Plan, columns: list[Column], types: list[ValueType], steps: dict[int, Step]
+    found: rice.Plan, lengths: I64, columns: list[Column], types: list[ValueType], steps: dict[int, Step]
 ) -> dict[int, bytes]:
     """pco chunks by row, for columns where they are smaller."""
-    bits = found.bits[1 : 1 + len(columns)].tolist()
-    constant = constant_rows(found)[1 : 1 + len(columns)].tolist()
+    columns_only = slice(1, 1 + len(columns))
+    bits, readings = found.bits[columns_only], lengths[columns_only]
+    least = np.array([PCO_BITS_MIN_STEPS if place in steps else PCO_BITS_MIN[t] for place, t in enumerate(types)])
+    tried = (readings >= PCO_READINGS_MIN) & (bits >= readings * least) | (readings >= PCO_READINGS_ALWAYS)
+    tried &= ~found.constant[columns_only]
     chunks: dict[int, bytes] = {}
-    for place, column in enumerate(columns):
-        readings = len(column)
-        if readings < PCO_READINGS_ALWAYS:
-            least = PCO_BITS_MIN_STEPS if place in steps else PCO_BITS_MIN[types[place]]
-            if readings < PCO_READINGS_MIN or bits[place] < readings * least:
-                continue
-        if not constant[place] and codec_pco.available():
-            chunk = codec_pco.compress(column)
-            if 8 * (len(chunk) + 2) < bits[place]:
-                chunks[place + 1] = chunk
+    for place in tried.nonzero()[0].tolist():
+        if not codec_pco.available():  # asked late: a gateway of counts alone never loads the library
+            break
+        chunk = codec_pco.compress(columns[place])
+        if 8 * (len(chunk) + 2) < bits[place]:
+            chunks[place + 1] = chunk
     return chunks
 
 

@@ -46,8 +46,10 @@ class Group:
 def gather(columns: list[Column], types: list[ValueType], lengths: I64 | None, width: int) -> list[Group]:
     """Columns by value type. lengths: of each column, where they are not all `width`."""
     groups = []
-    for value_type in ValueType:
-        places = [place for place, other in enumerate(types) if other is value_type]
+    by_type: list[list[int]] = [[] for _ in ValueType]
+    for place, value_type in enumerate(types):
+        by_type[value_type].append(place)
+    for value_type, places in zip(ValueType, by_type):
         if not places:
             continue
         joined = np.concatenate(columns if len(places) == len(types) else [columns[place] for place in places])
@@ -109,7 +111,7 @@ def find_steps(rows: I64, counts: list[int], lengths: I64 | None) -> dict[int, S
     steps = np.gcd.reduce(away, axis=1)
     moves = (away[:, 1:] != away[:, :-1]).sum(axis=1)
     saved = moves * np.log2(np.maximum(steps, 1)).astype(np.int64)
-    worth = np.flatnonzero((steps > 1) & (saved >= STEP_BITS_MIN))
+    worth = ((steps > 1) & (saved >= STEP_BITS_MIN)).nonzero()[0]
     if not len(worth):
         return {}
     whole, rest = np.divmod(chosen[worth], steps[worth, None])
@@ -127,7 +129,7 @@ def find_decimals(groups: list[Group]) -> list[tuple[int, Step, I64]]:
     floats = [group for group in groups if group.value_type is not ValueType.INT and group.numbers.size]
     if not floats:
         return []
-    narrow = np.repeat([group.value_type is ValueType.FLOAT32 for group in floats], [len(g.places) for g in floats])
+    narrow = np.array([group.value_type is ValueType.FLOAT32 for group in floats for _ in group.places])
     places = [place for group in floats for place in group.places]
     with np.errstate(all="ignore"):  # NaN, infinities and the very large are no decimals, and say so below
         numbers = np.concatenate([group.numbers for group in floats], dtype=np.float64)
@@ -145,22 +147,20 @@ def _decimals(numbers: NDArray[np.float64], narrow: NDArray[np.bool_]) -> list[t
     fits = (away <= near).all(axis=1)
     tops = np.abs(numbers).max(axis=1, keepdims=True)  # NaN where there is one, and then over any limit
     fits &= tops * _POWERS < np.where(narrow, FLOAT32_EXACT_MAX, FLOAT64_EXACT_MAX)[:, None]
-    rows = fits.any(axis=1).nonzero()[0]
-    found = []
-    for _ in range(TRIES):
-        if not len(rows):
-            break
-        decimals = fits[rows].argmax(axis=1)
-        chosen, powers = numbers[rows], _POWERS[decimals, None]
-        whole = np.rint(chosen * powers) + 0.0  # -0.0 is no integer: it becomes 0.0, and differs below
-        back = whole / powers
-        np.copyto(back, back.astype(np.float32), where=narrow[rows, None])
-        exact = (back.view(np.int64) == chosen.view(np.int64)).all(axis=1)
-        integers = whole[exact].astype(np.int64)
-        found += [(row, Step(d), y) for row, d, y in zip(rows[exact].tolist(), decimals[exact].tolist(), integers)]
-        fits[rows, decimals] = False
-        rows = rows[~exact & fits[rows].any(axis=1)]
-    return found
+    rows, decimals = fits.nonzero()
+    if not len(rows):
+        return []
+    tried = np.arange(len(rows)) - rows.searchsorted(rows) < TRIES  # the first of each row
+    rows, decimals = rows[tried], decimals[tried]
+    chosen, powers = numbers[rows], _POWERS[decimals, None]
+    whole = np.rint(chosen * powers) + 0.0  # -0.0 is no integer: it becomes 0.0, and differs below
+    back = whole / powers
+    np.copyto(back, back.astype(np.float32), where=narrow[rows, None])
+    exact = (back.view(np.int64) == chosen.view(np.int64)).all(axis=1).nonzero()[0]
+    rows, first = np.unique(rows[exact], return_index=True)
+    exact = exact[first]
+    steps = [Step(d) for d in decimals[exact].tolist()]
+    return list(zip(rows.tolist(), steps, whole[exact].astype(np.int64)))
 
 
 def encode_steps(steps: dict[int, Step], types: list[ValueType]) -> bytes:

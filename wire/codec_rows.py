@@ -29,7 +29,7 @@ class Rows:
 
 def encode_rows(found: rice.Plan, lengths: I64, width: int, chunks: dict[int, bytes]) -> bytes:
     """The rows of `found`, except those that `chunks` replaces."""
-    constant = constant_rows(found)
+    constant = found.constant
     heads = found.symbols[:, 0].copy() if width else np.zeros(len(lengths), np.uint8)
     heads |= found.transforms << np.uint8(6)
     heads[constant] = SYMBOL_CONST
@@ -54,12 +54,6 @@ def encode_rows(found: rice.Plan, lengths: I64, width: int, chunks: dict[int, by
     for row in sorted(chunks):
         parts += (varint(len(chunks[row])), chunks[row])
     return b"".join(parts)
-
-
-def constant_rows(found: rice.Plan) -> NDArray[np.bool_]:
-    """Rows whose numbers all equal the seed."""
-    varied: NDArray[np.bool_] = np.logical_or(found.symbols.any(axis=1), found.lows)
-    return ~varied
 
 
 def decode_rows(reader: Reader, lengths: I64, width: int) -> Rows:

@@ -20,7 +20,8 @@ def to_line(stamps: I64) -> tuple[int, I64]:
     if last < 1:
         return 0, stamps
     steps = stamps[1:] - stamps[:-1]
-    middle = int(np.partition(steps, last // 2)[last // 2])
+    steps.partition(last // 2)
+    middle = int(steps[last // 2])
     period = (int(stamps[-1]) - int(stamps[0]) << PERIOD_BITS) // last
     if int(steps.max()) > HOLE * middle or int(steps.min()) < 0:
         period = middle << PERIOD_BITS

@@ -34,6 +34,7 @@ DTYPES: dict[ValueType, np.dtype[np.generic]] = {
     ValueType.FLOAT32: np.dtype(np.float32),
     ValueType.FLOAT64: np.dtype(np.float64),
 }
+VALUE_TYPES = {dtype: value_type for value_type, dtype in DTYPES.items()}
 
 
 class StampUnit(IntEnum):

@@ -55,7 +55,8 @@ def unzigzag_array(values: U64) -> U64:
 
 def varint_lengths(values: U64) -> I64:
     """Bytes that each number takes."""
-    lengths: I64 = np.searchsorted(_LENGTH_STEPS, values, "right").astype(np.int64) + 1
+    lengths: I64 = _LENGTH_STEPS.searchsorted(values, "right")
+    lengths += 1
     return lengths
 
 
@@ -68,9 +69,10 @@ def varints(values: U64) -> bytes:
     if longest == 1:
         return values.astype(np.uint8).tobytes()
     septets = (values[:, None] >> _SHIFTS[:longest]).astype(np.uint8)
-    septets |= np.uint8(0x80)
-    septets[np.arange(len(values)), lengths - 1] &= np.uint8(0x7F)
-    return septets[_PLACES[:longest] < lengths[:, None]].tobytes()
+    septets &= np.uint8(0x7F)
+    there = _PLACES[:longest] < lengths[:, None]
+    septets[:, :-1] |= there[:, 1:].view(np.uint8) << np.uint8(7)  # another byte follows
+    return septets[there].tobytes()
 
 
 class Reader:
