@@ -142,7 +142,11 @@ def _decimals(numbers: NDArray[np.float64], narrow: NDArray[np.bool_]) -> list[t
     narrow: rows that were float32.
     """
     probes = numbers[:, :: max(1, numbers.shape[1] // PROBES), None]
-    away = np.abs(np.rint(probes * _POWERS) / _POWERS - probes)
+    away = probes * _POWERS
+    np.rint(away, out=away)
+    away /= _POWERS
+    away -= probes
+    np.abs(away, out=away)
     near = np.abs(probes) * np.where(narrow, FLOAT32_ROUNDING, 0.0)[:, None, None]
     fits = (away <= near).all(axis=1)
     tops = np.abs(numbers).max(axis=1, keepdims=True)  # NaN where there is one, and then over any limit
@@ -157,10 +161,10 @@ def _decimals(numbers: NDArray[np.float64], narrow: NDArray[np.bool_]) -> list[t
     back = whole / powers
     np.copyto(back, back.astype(np.float32), where=narrow[rows, None])
     exact = (back.view(np.int64) == chosen.view(np.int64)).all(axis=1).nonzero()[0]
-    rows, first = np.unique(rows[exact], return_index=True)
-    exact = exact[first]
-    steps = [Step(d) for d in decimals[exact].tolist()]
-    return list(zip(rows.tolist(), steps, whole[exact].astype(np.int64)))
+    if not len(exact):
+        return []
+    fewest = dict(zip(rows[exact[::-1]].tolist(), exact[::-1].tolist()))
+    return [(row, Step(int(decimals[at])), whole[at].astype(np.int64)) for row, at in fewest.items()]
 
 
 def encode_steps(steps: dict[int, Step], types: list[ValueType]) -> bytes:
