@@ -102,7 +102,7 @@ def _plan(rows: I64, lengths: I64 | None) -> Plan:
 
 
 def _transform(rows: I64, lengths: I64 | None, present: NDArray[np.bool_] | None, candidates: I64) -> tuple[I64, I64]:
-    """Fill in the residuals of each transform, before their zigzag. Returns the seeds of CENTRE and the lows of CLIMB."""
+    """Fill in the residuals of each transform, before their zigzag. Returns CENTRE's seeds and CLIMB's lows."""
     deltas = rows[:, 1:] - rows[:, :-1]
     offsets = rows - rows[:, :1]
     steps = deltas
