@@ -170,7 +170,7 @@ def test_alarms_are_bands_with_their_cause(browser: Any, base: str) -> None:
         assert "room/temperature: 31.5 Cel, expected 20 to 23 Cel" in causes.nth(2).inner_text()
         newest = causes.nth(2).inner_text()
         box = page.locator(".plot").nth(2).bounding_box()
-        page.locator(".plot").nth(2).hover(position={"x": 58 + (box["width"] - 68) * 0.45, "y": 60})
+        page.locator(".plot").nth(2).hover(position={"x": 58 + (box["width"] - 86) * 0.45, "y": 60})
         until(page, f"document.querySelectorAll('.cause')[2].textContent !== {newest!r}")
         assert "1 active alarm" in page.inner_text("#heard")
         assert faults == []
@@ -188,6 +188,18 @@ def test_pages_fit_a_phone_and_follow_the_scheme(browser: Any, base: str, path: 
         background = page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert background == {"light": "rgb(245, 247, 247)", "dark": "rgb(14, 20, 23)"}[scheme]
         assert faults == []
+
+
+def test_a_wide_page_has_two_columns_of_charts_and_a_phone_one(browser: Any, base: str) -> None:
+    script = "[...document.querySelectorAll('.chart')].map((chart) => Math.round(chart.getBoundingClientRect().left))"
+    above = "document.getElementById('alarms').getBoundingClientRect().bottom"
+    for width, columns in ((360, 1), (1400, 2)):
+        with opened(browser, f"{base}/gateways/pump-4", viewport={"width": width, "height": 900}) as (page, _):
+            updates(page, 1)
+            lefts = page.evaluate(script)
+            assert len(set(lefts)) == columns, lefts
+            assert lefts[-1] == lefts[0]  # the odd one out fills its row
+            assert page.evaluate(above) < page.locator(".chart").first.bounding_box()["y"]
 
 
 def test_the_first_load_is_light(browser: Any, base: str) -> None:

@@ -114,6 +114,11 @@
     return [middle - 0.62 * spread, middle + 0.62 * spread];
   }
 
+  // The left axis is as wide as its longest label needs, and the same on most charts, so that their times stand in line.
+  function wide(u, labels) {
+    return Math.max(58, 14 + 7 * Math.max(0, ...(labels ?? []).map((label) => label.length)));
+  }
+
   function drawGaps(u) {
     const height = Math.round(3 * devicePixelRatio);
     const bottom = u.bbox.top + u.bbox.height - height;
@@ -150,7 +155,7 @@
     return {
       width: chart.plot.clientWidth || 300,
       height: HEIGHT_PX,
-      padding: [8, 10, 0, 0],
+      padding: [8, 28, 0, 0], // half a time label stands right of the last line of the grid
       ms: 1,
       legend: { show: false },
       tzDate: (ms) => uPlot.tzDate(new Date(ms), "Etc/UTC"),
@@ -159,7 +164,7 @@
       bands,
       axes: [
         { ...axis, space: 64, size: 26, gap: 6, incrs: INCREMENTS_MS, values: (u, splits, axisIndex, space, increment) => clock(splits, increment) },
-        { ...axis, size: 58, gap: 8, values: (u, splits) => splits.map((v) => (u.blank ? "" : v.toLocaleString("en", { maximumFractionDigits: 6 }))) },
+        { ...axis, size: wide, gap: 8, values: (u, splits) => splits.map((v) => (u.blank ? "" : v.toLocaleString("en", { maximumFractionDigits: 6 }))) },
       ],
       cursor: { y: false, drag: { setScale: false, x: false, y: false }, points: { show: false }, sync: { key: "tidegate", scales: ["x", null] } },
       hooks: { drawAxes: [(u) => tideBands.draw(u, chart.names())], draw: [drawGaps], setCursor: [(u) => point(chart, u)] },

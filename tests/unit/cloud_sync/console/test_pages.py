@@ -77,7 +77,8 @@ def client(cloud: Cloud) -> Iterator[Client]:
 def test_an_empty_fleet_says_how_to_begin(client: Client) -> None:
     page = load(client, "/")
     assert "No gateway has connected yet" in page.text
-    assert "cloud-sync cert issue" in page.text
+    assert "cloud-sync token create" in page.text
+    assert "edge-agent join -c" in page.text
     assert "edge-agent run -c" in page.text
 
 

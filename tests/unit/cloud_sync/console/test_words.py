@@ -46,3 +46,4 @@ def test_doubts_and_units() -> None:
     assert words.quality_text(1 | 32) == ["range", "clock unsure"]
     assert words.unit_text("Cel") == "°C"
     assert words.unit_text("kWh") == "kWh"
+    assert [words.unit_text(unit) for unit in ("lat", "ug/m3", "count", "/")] == ["°", "µg/m³", "", ""]
