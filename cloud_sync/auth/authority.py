@@ -101,7 +101,10 @@ class Authority:
             names = old.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
             gateway = gateway_of(names.get_values_for_type(x509.UniformResourceIdentifier))
         except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound, IdentityRefused) as error:
-            raise AccessDenied("this is no certificate of this cloud with its key's signature") from error
+            raise AccessDenied(
+                "this is no certificate of this cloud with its key's signature. Try: edge-agent leave --force, then "
+                "edge-agent join with a token of cloud-sync token create --gateway ID"
+            ) from error
         over = now - old.not_valid_after_utc
         if over > timedelta(days=RECOVERY_DAYS_MAX):
             raise AccessDenied(
