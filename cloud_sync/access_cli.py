@@ -3,31 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
-from cloud_sync.cli_options import catalog_option, data_option, json_option, one_line_errors
-from wire.clock import US_PER_S
-
-if TYPE_CHECKING:
-    from cloud_sync.catalog.access import Access
-
-
-@contextmanager
-def _access(data: Path, catalog: str | None) -> Iterator[Access]:
-    from cloud_sync.data_folder import DataFolder
-    from wire.clock import SystemClock
-
-    with one_line_errors():
-        folder = DataFolder(data, catalog)
-        folder.require_initialised()
-        with closing(folder.open_catalog(SystemClock())) as opened:
-            yield opened.access
+from cloud_sync.cli_options import catalog_option, data_option, json_option, opened_catalog
+from cloud_sync.cli_tables import print_rows, time_text
 
 
 @click.group()
@@ -70,10 +51,10 @@ def token_create(
     from cloud_sync.auth.tokens import make_token, terms_of
     from cloud_sync.data_folder import DataFolder
 
-    with _access(data, catalog) as access:
+    with opened_catalog(data, catalog) as opened:
         terms = terms_of(uses=uses, ttl=ttl, gateway=gateway, approve=approve, labels=labels, config=config)
         made = make_token(DataFolder(data), address)
-        access.create_token(made, terms)
+        opened.access.create_token(made, terms)
         if as_json:
             click.echo(json.dumps({"schema_version": 1, "id": made.id, "token": str(made), "ttl_s": terms.ttl_s}))
             return
@@ -88,21 +69,21 @@ def token_create(
 @json_option
 def token_list(data: Path, catalog: str | None, as_json: bool) -> None:
     """Show every token; secrets are not kept."""
-    with _access(data, catalog) as access:
+    with opened_catalog(data, catalog) as opened:
         rows = [
             {
                 "id": row.id,
                 "state": row.state,
                 "uses": row.uses,
                 "uses_max": row.uses_max,
-                "expires": _time(row.expires_us),
+                "expires": time_text(row.expires_us),
                 "gateway": row.gateway,
                 "approval": not row.approved,
                 "labels": row.labels,
             }
-            for row in access.tokens()
+            for row in opened.access.tokens()
         ]
-        _print(rows, "tokens", as_json, "no tokens. Try: cloud-sync token create")
+        print_rows(rows, "tokens", as_json, "no tokens. Try: cloud-sync token create")
 
 
 @token.command("revoke")
@@ -111,8 +92,8 @@ def token_list(data: Path, catalog: str | None, as_json: bool) -> None:
 @catalog_option
 def token_revoke(token_id: str, data: Path, catalog: str | None) -> None:
     """Let nobody join with this token any more; gateways that joined stay."""
-    with _access(data, catalog) as access:
-        access.revoke_token(token_id)
+    with opened_catalog(data, catalog) as opened:
+        opened.access.revoke_token(token_id)
         click.echo(f"token {token_id} is revoked")
 
 
@@ -127,20 +108,20 @@ def gateway() -> None:
 @json_option
 def gateway_list(data: Path, catalog: str | None, as_json: bool) -> None:
     """Show every gateway that joined, waits for approval, left or was revoked."""
-    with _access(data, catalog) as access:
+    with opened_catalog(data, catalog) as opened:
         rows = [
             {
                 "id": row.gateway,
                 "state": row.state,
                 "code": row.code,
-                "since": _time(row.since_us),
-                "certificate_ends": _time(row.not_after_us) if row.not_after_us else "",
+                "since": time_text(row.since_us),
+                "certificate_ends": time_text(row.not_after_us) if row.not_after_us else "",
                 "labels": row.labels,
                 "reason": row.reason,
             }
-            for row in access.identities()
+            for row in opened.access.identities()
         ]
-        _print(rows, "gateways", as_json, "no gateway has joined. Try: cloud-sync token create")
+        print_rows(rows, "gateways", as_json, "no gateway has joined. Try: cloud-sync token create")
 
 
 @gateway.command("approve")
@@ -149,8 +130,8 @@ def gateway_list(data: Path, catalog: str | None, as_json: bool) -> None:
 @catalog_option
 def gateway_approve(code_or_id: str, data: Path, catalog: str | None) -> None:
     """Let a device in that shows this code; compare it with the device's screen."""
-    with _access(data, catalog) as access:
-        click.echo(f"gateway {access.approve(code_or_id)} may join; it asks every few seconds")
+    with opened_catalog(data, catalog) as opened:
+        click.echo(f"gateway {opened.access.approve(code_or_id)} may join; it asks every few seconds")
 
 
 @gateway.command("revoke")
@@ -160,8 +141,8 @@ def gateway_approve(code_or_id: str, data: Path, catalog: str | None) -> None:
 @click.option("--reason", default="", help="Kept with the gateway, shown by list.")
 def gateway_revoke(gateway_id: str, data: Path, catalog: str | None, reason: str) -> None:
     """Refuse a gateway from now on, also one that waits. Its readings stay."""
-    with _access(data, catalog) as access:
-        access.revoke(gateway_id, reason)
+    with opened_catalog(data, catalog) as opened:
+        opened.access.revoke(gateway_id, reason)
         click.echo(f"gateway {gateway_id} is revoked; open streams end within a second or two")
         click.echo(f"to let it in again: cloud-sync token create --gateway {gateway_id} --data {data}")
 
@@ -173,45 +154,22 @@ def gateway_revoke(gateway_id: str, data: Path, catalog: str | None, reason: str
 @json_option
 def audit(data: Path, catalog: str | None, limit: int, as_json: bool) -> None:
     """Show who changed what, and whether a row was tampered with. Exit 1 if so."""
-    with _access(data, catalog) as access:
+    with opened_catalog(data, catalog) as opened:
         rows = [
             {
                 "id": row.id,
-                "at": _time(row.at_us),
+                "at": time_text(row.at_us),
                 "actor": row.actor,
                 "action": row.action,
                 "subject": row.subject,
                 "detail": row.detail,
             }
-            for row in access.audit(limit)
+            for row in opened.audit.rows(limit)
         ]
-        broken = access.audit_broken()
-        _print(rows, "changes", as_json, "nothing was changed yet")
+        broken = opened.audit.first_broken()
+        print_rows(rows, "changes", as_json, "nothing was changed yet")
         if broken is not None:
             click.echo(
                 f"cloud-sync: audit row {broken} is not as it was written. Try: a backup of the catalog", err=True
             )
             raise SystemExit(1)
-
-
-def _time(at_us: int) -> str:
-    return datetime.fromtimestamp(at_us // US_PER_S, UTC).isoformat().replace("+00:00", "Z")
-
-
-def _print(rows: Sequence[dict[str, Any]], name: str, as_json: bool, none: str) -> None:
-    if as_json:
-        click.echo(json.dumps({"schema_version": 1, name: rows}, indent=1))
-        return
-    if not rows:
-        click.echo(none)
-        return
-    lines = [[key.upper() for key in rows[0]], *([_cell(value) for value in row.values()] for row in rows)]
-    widths = [max(len(line[at]) for line in lines) for at in range(len(lines[0]))]
-    for line in lines:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, dict):
-        return ",".join(f"{key}={each}" for key, each in value.items())
-    return ("yes" if value else "no") if isinstance(value, bool) else str(value)

@@ -10,6 +10,7 @@ import click
 from cloud_sync.access_cli import audit, gateway, token
 from cloud_sync.cli_options import catalog_option, data_option, json_option, one_line_errors, store_option
 from cloud_sync.ledger_cli import ledger, machine
+from cloud_sync.people_cli import admin_link, api_token
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -34,13 +35,16 @@ def version() -> None:
 @store_option
 def init(data: Path, hosts: tuple[str, ...], catalog: str | None, store: str | None) -> None:
     """Make the folder: a CA, the server's certificate, an empty catalog and object store. Never overwrites."""
+    from cloud_sync.auth.links import DEFAULT_URL, login_url
     from cloud_sync.data_folder import DataFolder, initialise
     from wire.clock import SystemClock
 
     with one_line_errors():
-        initialise(DataFolder(data, catalog, store), hosts, SystemClock())
+        link = initialise(DataFolder(data, catalog, store), hosts, SystemClock())
         click.echo(f"{data} is ready. Next: cloud-sync serve --data {data}")
-        click.echo(f"     then, for each gateway: cloud-sync token create --data {data}")
+        click.echo(f"     then, once, within a day: {login_url(DEFAULT_URL, link)}")
+        click.echo(f"           (another link: cloud-sync admin-link --data {data})")
+        click.echo(f"     and for each gateway: cloud-sync token create --data {data}")
 
 
 @main.command()
@@ -161,7 +165,7 @@ def restored(data: Path, catalog: str | None, store: str | None) -> None:
         click.echo(f"{found.messages} messages of {found.packs} packs, which the catalog did not name, are in it again")
 
 
-for group in (token, gateway, audit, ledger, machine):
+for group in (token, gateway, audit, ledger, machine, admin_link, api_token):
     main.add_command(group)
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from cloud_sync.errors import CloudError, ConfigInvalid
+
+if TYPE_CHECKING:
+    from cloud_sync.catalog.sql_catalog import SqlCatalog
 
 EXIT_CONFIG = 78  # sysexits(3) EX_CONFIG: a supervisor should not restart
 
@@ -45,3 +49,16 @@ def one_line_errors() -> Iterator[None]:
     except CloudError as error:
         click.echo(f"cloud-sync: {error}", err=True)
         sys.exit(EXIT_CONFIG if isinstance(error, ConfigInvalid) else 1)
+
+
+@contextmanager
+def opened_catalog(data: Path, url: str | None) -> Iterator[SqlCatalog]:
+    """The catalog of an initialised folder, for one command."""
+    from cloud_sync.data_folder import DataFolder
+    from wire.clock import SystemClock
+
+    with one_line_errors():
+        folder = DataFolder(data, url)
+        folder.require_initialised()
+        with closing(folder.open_catalog(SystemClock())) as opened:
+            yield opened

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cloud_sync.auth.ca import PkiFiles, create_ca, issue_gateway, write_new
+from cloud_sync.auth.credentials import Credential
 from cloud_sync.catalog.sql_catalog import SqlCatalog
 from cloud_sync.errors import ConfigInvalid
 from cloud_sync.storage.local_store import LocalStore
@@ -175,8 +176,8 @@ def mark_generation(store: ObjectStore, generation: int) -> None:
             store.delete(f"{GENERATION_PREFIX}{other:016x}")
 
 
-def initialise(folder: DataFolder, hosts: Sequence[str], clock: Clock) -> None:
-    """Make CA, certificates, catalog and object store in a new or empty folder, database and bucket.
+def initialise(folder: DataFolder, hosts: Sequence[str], clock: Clock) -> Credential:
+    """Make CA, certificates, catalog and object store in a new or empty folder, database and bucket; an admin's link.
 
     Raises ConfigInvalid when something is there already, or the folder cannot be written; then nothing was made
     elsewhere.
@@ -199,6 +200,7 @@ def initialise(folder: DataFolder, hosts: Sequence[str], clock: Clock) -> None:
     catalog = folder.open_catalog(clock, create=True)
     try:
         mark_generation(folder.open_store(), catalog.generation())
+        return catalog.people.create_link()
     finally:
         catalog.close()
 

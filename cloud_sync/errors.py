@@ -12,6 +12,7 @@ CloudError
 ├── RepositoryUnusable   stop and tell: the repository of releases is not there, or does not take this change
 ├── JoinRefused          tell the device: the token is not good for what it asks
 ├── AccessDenied         tell the gateway: its certificate is not good any more
+├── CredentialRefused    tell the person or program: the token, link or session is not good
 ├── NotFound             tell the caller: a token or gateway that is not there
 └── QueryInvalid         tell the caller: a parameter is out of its bounds
 """
@@ -55,6 +56,10 @@ class JoinRefused(CloudError):
 
 class AccessDenied(CloudError):
     """TLS accepts the certificate, the catalog does not: revoked, given back, or replaced by a newer one."""
+
+
+class CredentialRefused(CloudError):
+    """An API token, link or session that is unknown, expired or ended. The message says what helps."""
 
 
 class NotFound(CloudError):

@@ -4,32 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from cloud_sync.cli_options import catalog_option, data_option, json_option, one_line_errors
+from cloud_sync.cli_options import catalog_option, data_option, json_option, opened_catalog
 from cloud_sync.errors import ConfigInvalid
 
-if TYPE_CHECKING:
-    from cloud_sync.catalog.catalog import Catalog
-
 EXIT_LOST = 3  # `ledger --check`
-
-
-@contextmanager
-def _catalog(data: Path, url: str | None) -> Iterator[Catalog]:
-    from cloud_sync.data_folder import DataFolder
-    from wire.clock import SystemClock
-
-    with one_line_errors():
-        folder = DataFolder(data, url)
-        folder.require_initialised()
-        with closing(folder.open_catalog(SystemClock())) as opened:
-            yield opened
 
 
 @click.command()
@@ -42,7 +24,7 @@ def ledger(gateway_id: str | None, data: Path, catalog: str | None, as_json: boo
     """Show what became of all that a gateway has taken: stored, given up, still there; of the fleet without an id."""
     from cloud_sync.ledger_view import fleet_document, fleet_table, ledger_document, ledger_table
 
-    with _catalog(data, catalog) as found:
+    with opened_catalog(data, catalog) as found:
         document = fleet_document(found) if gateway_id is None else ledger_document(found, gateway_id)
         text = fleet_table(document) if gateway_id is None else ledger_table(document)
         click.echo(json.dumps(document, indent=1) if as_json else text)
@@ -64,7 +46,7 @@ def list_machines(gateway_id: str, data: Path, catalog: str | None, as_json: boo
     """Show them; two in use are clones of one card."""
     from cloud_sync.ledger_view import ledger_document, machines_table
 
-    with _catalog(data, catalog) as found:
+    with opened_catalog(data, catalog) as found:
         document = ledger_document(found, gateway_id)
         click.echo(json.dumps(document["machines"], indent=1) if as_json else machines_table(document))
 
@@ -78,7 +60,7 @@ def retire(gateway_id: str, machine_id: str, data: Path, catalog: str | None) ->
     """Say that a machine will not come back. What only it had is a gap from then on; a Hello of it undoes this."""
     from cloud_sync.ledger_view import ledger_document
 
-    with _catalog(data, catalog) as found:
+    with opened_catalog(data, catalog) as found:
         in_use = [each["machine"] for each in ledger_document(found, gateway_id)["machines"] if not each["retired"]]
         if machine_id not in in_use:
             raise ConfigInvalid(

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
 from cloud_sync.catalog import audit_rows
-from cloud_sync.catalog.audit_rows import AuditRow
+from cloud_sync.catalog.actors import ACTOR_LOCAL
 from cloud_sync.catalog.database import Database, storable
 from cloud_sync.catalog.database_clock import now_us
 from cloud_sync.catalog.schema import gateway as gateway_table
@@ -25,7 +25,6 @@ from cloud_sync.errors import AccessDenied, JoinRefused, NotFound
 from wire.clock import US_PER_S
 from wire.join import JoinToken, matches
 
-ACTOR_LOCAL = "command line"  # whoever may read the service's folder
 REPLACE_HELP = "cloud-sync token create --gateway {0}"
 LEFT = "left"
 
@@ -277,16 +276,6 @@ class Access:
             for row in waiting
         ]
         return sorted(found, key=lambda row: (row.gateway, row.since_us))
-
-    def audit(self, limit: int) -> list[AuditRow]:
-        """The newest changes, newest first."""
-        with self._database.read() as connection:
-            return audit_rows.rows(connection, limit)
-
-    def audit_broken(self) -> int | None:
-        """The first audit row that was changed or is missing; None when all are as they were written."""
-        with self._database.read() as connection:
-            return audit_rows.first_broken(connection)
 
     def _admit(self, connection: Connection, token: Row[Any], who: Candidate) -> tuple[str, RequestState]:
         """A new request: may it be made? Counts the use."""

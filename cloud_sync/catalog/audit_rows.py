@@ -43,9 +43,12 @@ def record(connection: Connection, actor: str, action: str, subject: str, detail
     connection.execute(audit.insert().values(id=id_, at_us=at_us, hash=digest, **values))
 
 
-def rows(connection: Connection, limit: int) -> list[AuditRow]:
-    """The newest `limit`, newest first."""
-    return [AuditRow(*row) for row in connection.execute(sa.select(audit).order_by(audit.c.id.desc()).limit(limit))]
+def rows(connection: Connection, limit: int, before_id: int | None = None) -> list[AuditRow]:
+    """The newest `limit` (of those before an id), newest first."""
+    newest = sa.select(audit).order_by(audit.c.id.desc()).limit(limit)
+    if before_id is not None:
+        newest = newest.where(audit.c.id < before_id)
+    return [AuditRow(*row) for row in connection.execute(newest)]
 
 
 def first_broken(connection: Connection) -> int | None:

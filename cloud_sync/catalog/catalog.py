@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
+from cloud_sync.catalog.actors import ACTOR_LOCAL
 from wire.alarm import Alarm
 from wire.clock import Anchor
 from wire.reading import Tombstone
@@ -262,10 +263,10 @@ class Catalog(Protocol):
         """Two machines that are not retired use its certificate."""
         ...
 
-    def retire_machine(self, gateway: str, machine: bytes) -> bool:
+    def retire_machine(self, gateway: str, machine: bytes, actor: str = ACTOR_LOCAL) -> bool:
         """People say that this machine will not come back; False when it is not known, or was retired before.
 
-        What it held is a gap from now on, unless others have it. A Hello of it undoes this.
+        What it held is a gap from now on, unless others have it. A Hello of it undoes this. `actor`: for the audit.
         """
         ...
 

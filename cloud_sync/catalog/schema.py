@@ -22,7 +22,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 STORED = 0  # coverage.state; stored wins over tombstoned
 TOMBSTONED = 1
@@ -290,6 +290,22 @@ identity = Table(
     Column("labels", Text, nullable=False, server_default="{}"),
     Column("config", Text, nullable=False, server_default=""),
     Column("changed_us", BigInteger, nullable=False),
+)
+
+# What people and programs show over HTTP: API tokens, one-time links, and sessions that either opened.
+credential = Table(
+    "credential",
+    metadata,
+    Column("id", String(16), primary_key=True),
+    Column("kind", String(12), nullable=False),  # `cloud_sync.auth.credentials.Kind`
+    Column("secret_sha256", LargeBinary, nullable=False),
+    Column("role", BigInteger, nullable=False),  # `cloud_sync.auth.roles.Role`
+    Column("name", Text, nullable=False),
+    Column("parent", String(16), nullable=False, server_default=""),  # the token that a session ends with
+    Column("created_us", BigInteger, nullable=False),
+    Column("expires_us", BigInteger, nullable=False),
+    Column("ended_us", BigInteger, nullable=False, server_default="0"),  # revoked, used, logged out
+    Column("seen_us", BigInteger, nullable=False, server_default="0"),  # to the hour
 )
 
 # Only ever added to; `hash` covers the row and the hash before it.

@@ -11,8 +11,10 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from cloud_sync.catalog import alarm_rows, epoch_rows, gap_rows, hello_rows, machine_rows, pack_commit
+from cloud_sync.catalog import alarm_rows, audit_rows, epoch_rows, gap_rows, hello_rows, machine_rows, pack_commit
 from cloud_sync.catalog.access import Access
+from cloud_sync.catalog.actors import ACTOR_LOCAL
+from cloud_sync.catalog.audit import Audit
 from cloud_sync.catalog.catalog import (
     Account,
     AlarmRow,
@@ -27,6 +29,7 @@ from cloud_sync.catalog.database import Database, open_sqlite
 from cloud_sync.catalog.database_clock import now_us
 from cloud_sync.catalog.ledger import accounts, ledger
 from cloud_sync.catalog.message_index import messages
+from cloud_sync.catalog.people import People
 from cloud_sync.catalog.postgresql import open_postgresql
 from cloud_sync.catalog.schema import SCHEMA_VERSION, gateway, meta, metadata, pack
 from cloud_sync.catalog.series_rows import SeriesRows
@@ -77,6 +80,8 @@ class SqlCatalog:
         """
         self._database = database
         self.access = Access(database)
+        self.people = People(database)
+        self.audit = Audit(database)
         self._series = SeriesRows(database)
         self._tickets = threading.Lock()
         self._pack_ids: list[int] = []
@@ -131,6 +136,7 @@ class SqlCatalog:
         fresh = _new_generation()
         with self._database.write() as connection:
             connection.execute(meta.update().values(generation=fresh))
+            audit_rows.record(connection, ACTOR_LOCAL, "generation.begin", f"{fresh:016x}")
         self._generation = fresh
         return fresh
 
@@ -239,12 +245,14 @@ class SqlCatalog:
         with self._database.read() as connection:
             return machine_rows.is_cloned(connection, gateway)
 
-    def retire_machine(self, gateway: str, machine: bytes) -> bool:
+    def retire_machine(self, gateway: str, machine: bytes, actor: str = ACTOR_LOCAL) -> bool:
         """See `Catalog`."""
         with self._database.write() as connection:
             epoch_rows.lock_gateways(self._database, connection, [gateway])
             known = machine_rows.retire(connection, gateway, machine)
             gap_rows.decide(connection, gateway, {})
+            if known:
+                audit_rows.record(connection, actor, "machine.retire", gateway, machine.hex())
         return known
 
     def require_writable(self) -> None:

@@ -10,11 +10,13 @@ from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.responses import Response
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
+from cloud_sync.auth.roles import Role
 from cloud_sync.console import views, words
 from cloud_sync.console.alarm_views import alarm_views, alarms_text
 from cloud_sync.console.assets import Assets
 from cloud_sync.errors import QueryInvalid
 from cloud_sync.http_api.compress import answer, takes_gzip
+from cloud_sync.http_api.roles import allow, allow_anybody
 from cloud_sync.http_api.services import Services
 from cloud_sync.query.parameters import parse_time
 
@@ -29,6 +31,7 @@ def console_routes(services: Services) -> APIRouter:
     pages = Pages(services)
 
     @router.get("/")
+    @allow(Role.READONLY)
     async def fleet(request: Request, page: Annotated[int, Query(ge=1)] = 1) -> Response:
         def render() -> Response:
             return answer(pages.fleet(page, _host(request)).encode(), HTML, takes_gzip(request))
@@ -36,6 +39,7 @@ def console_routes(services: Services) -> APIRouter:
         return await services.workers.run(render)
 
     @router.get("/gateways/{gateway}")
+    @allow(Role.READONLY)
     async def gateway(request: Request, gateway: str, window: str = views.WINDOW_DEFAULT, end: str = "") -> Response:
         def render() -> Response:
             html, status = pages.gateway(gateway, window, end, _host(request))
@@ -46,6 +50,7 @@ def console_routes(services: Services) -> APIRouter:
         return await services.workers.run(render)
 
     @router.get("/assets/{name}")
+    @allow_anybody
     async def asset(request: Request, name: str) -> Response:
         found = pages.assets.get(name)
         if found is None:

@@ -11,11 +11,13 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from cloud_sync.auth.roles import Role
 from cloud_sync.catalog.catalog import AlarmRow
 from cloud_sync.http_api.answers import CSV, JSON, csv_pages, preferred
 from cloud_sync.http_api.compress import answer, takes_gzip
 from cloud_sync.http_api.formats import json_numbers, rfc3339
 from cloud_sync.http_api.models import AlarmList, AlarmModel, Number
+from cloud_sync.http_api.roles import allow
 from cloud_sync.http_api.services import Services, hex_id
 from cloud_sync.query.alarms import AlarmQuestion, alarm_page
 from cloud_sync.query.parameters import TIME_US_MIN, bounded_page_size, parse_time
@@ -65,6 +67,7 @@ def alarms_routes(services: Services) -> APIRouter:
         response_model=None,
         responses={200: {"model": AlarmList, "content": {CSV: {}}}},
     )
+    @allow(Role.READONLY)
     async def alarms(request: Request, asked: Annotated[AlarmsQuery, Query()]) -> Response:
         """Each alarm once, with what it said when its score was largest. CSV without `page_size` streams all pages."""
         question = asked.question(services.now_us())

@@ -19,12 +19,12 @@ from cloud_sync.http_api.live import Live, live_routes
 from cloud_sync.http_api.meter import CacheMetrics, LedgerMetrics, Meter
 from cloud_sync.http_api.problems import Problem, install, problem
 from cloud_sync.http_api.readings import readings_routes
+from cloud_sync.http_api.roles import require_declared
 from cloud_sync.http_api.service import service_routes
 from cloud_sync.http_api.services import Services
 from cloud_sync.query.engine import QueryEngine
 from wire.clock import Clock
 
-OPENAPI_PATH = "/v1/openapi.json"
 _ERRORS = (400, 404, 500, 503)
 
 
@@ -54,7 +54,7 @@ def create_app(
         title="Tidegate",
         version="1",
         summary="Readings of a fleet of gateways, and where each of them is.",
-        openapi_url=OPENAPI_PATH,
+        openapi_url=None,  # a route of ours tells it: one with a role
         docs_url=None,  # the stock pages load scripts from elsewhere
         redoc_url=None,
         lifespan=lifespan,
@@ -68,14 +68,19 @@ def create_app(
         },
     )
     install(app)
-    app.include_router(fleet_routes(services))
-    app.include_router(ledger_routes(services))
-    app.include_router(readings_routes(services))
-    app.include_router(alarms_routes(services))
     app.state.live = live  # its owner closes it before the server waits for answers to end
-    app.include_router(live_routes(services, live))
-    app.include_router(service_routes(services, registry, require_writable or catalog.require_writable))
-    app.include_router(console_routes(services))
+    routers = (
+        fleet_routes(services),
+        ledger_routes(services),
+        readings_routes(services),
+        alarms_routes(services),
+        live_routes(services, live),
+        service_routes(services, registry, require_writable or catalog.require_writable, app.openapi),
+        console_routes(services),
+    )
+    for router in routers:
+        require_declared(router.routes)
+        app.include_router(router)
     registry.register(CacheMetrics(query))
     registry.register(LedgerMetrics(catalog))
     app.add_middleware(Meter, clock=clock, registry=registry)

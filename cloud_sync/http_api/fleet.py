@@ -9,6 +9,7 @@ from typing import Annotated, Literal, TypeVar
 import numpy as np
 from fastapi import APIRouter, Query
 
+from cloud_sync.auth.roles import Role
 from cloud_sync.http_api.formats import json_numbers
 from cloud_sync.http_api.models import (
     Definition,
@@ -21,6 +22,7 @@ from cloud_sync.http_api.models import (
     Series,
     SeriesList,
 )
+from cloud_sync.http_api.roles import allow
 from cloud_sync.http_api.services import Services, hex_id
 from cloud_sync.query.blocks import gap_name
 from cloud_sync.query.latest import Latest
@@ -51,6 +53,7 @@ def fleet_routes(services: Services) -> APIRouter:
     router = APIRouter(prefix="/v1", tags=["fleet"])
 
     @router.get("/gateways", summary="Gateways that have ever connected")
+    @allow(Role.READONLY)
     async def gateways(page_size: PageSize = None, page_token: PageToken = "") -> GatewayList:
         """By id. `pending` is what the gateway still holds, as far as it has told."""
 
@@ -64,11 +67,13 @@ def fleet_routes(services: Services) -> APIRouter:
         return await services.workers.run(answer)
 
     @router.get("/gateways/{gateway}", summary="One gateway")
+    @allow(Role.READONLY)
     async def gateway(gateway: str) -> Gateway:
         """When it was last heard of, and where its readings are."""
         return await services.workers.run(lambda: services.describe(services.known(gateway)))
 
     @router.get("/gateways/{gateway}/series", summary="Series of a gateway")
+    @allow(Role.READONLY)
     async def series(gateway: str, page_size: PageSize = None, page_token: PageToken = "") -> SeriesList:
         """By name, with every version of its definition."""
 
@@ -80,6 +85,7 @@ def fleet_routes(services: Services) -> APIRouter:
         return await services.workers.run(answer)
 
     @router.get("/gateways/{gateway}/latest", summary="Newest reading of every series")
+    @allow(Role.READONLY)
     async def latest(gateway: str) -> LatestList:
         """Looks back a day from when the gateway was last heard of."""
 
@@ -90,6 +96,7 @@ def fleet_routes(services: Services) -> APIRouter:
         return await services.workers.run(answer)
 
     @router.get("/latest", summary="Newest reading of every series of the fleet")
+    @allow(Role.READONLY)
     async def fleet_latest(
         gateway: Annotated[str, Query(description="Only this gateway.")] = "",
         page_size: Annotated[int | None, Query(description="Gateways per page; more than 100 means 100.")] = None,

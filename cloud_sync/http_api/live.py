@@ -10,8 +10,10 @@ from fastapi import APIRouter, Header, Query
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from cloud_sync.auth.roles import Role
 from cloud_sync.errors import CloudError
 from cloud_sync.http_api.formats import TimeUnit, buckets_json
+from cloud_sync.http_api.roles import allow
 from cloud_sync.http_api.services import Services
 from cloud_sync.http_api.workers import Busy
 from cloud_sync.query.engine import Question
@@ -75,6 +77,7 @@ def live_routes(services: Services, live: Live) -> APIRouter:
     router = APIRouter(prefix="/v1", tags=["readings"])
 
     @router.get("/live", summary="Readings as they arrive", response_class=StreamingResponse)
+    @allow(Role.READONLY)
     async def follow(
         asked: Annotated[LiveQuery, Query()], last_event_id: Annotated[str, Header(alias="Last-Event-ID")] = ""
     ) -> StreamingResponse:

@@ -8,11 +8,13 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from cloud_sync.auth.roles import Role
 from cloud_sync.http_api.answers import CSV, CSV_TYPE, JSON, csv_pages, link_to_next, named, preferred
 from cloud_sync.http_api.arrow import ARROW, buckets_arrow, rows_arrow
 from cloud_sync.http_api.compress import answer, takes_gzip
 from cloud_sync.http_api.formats import TimeUnit, buckets_csv, buckets_json, rows_csv, rows_json
 from cloud_sync.http_api.models import BucketAnswerModel, RowAnswerModel
+from cloud_sync.http_api.roles import allow
 from cloud_sync.http_api.services import Services
 from cloud_sync.query.engine import Question
 from cloud_sync.query.parameters import (
@@ -83,6 +85,7 @@ def readings_routes(services: Services) -> APIRouter:
         response_model=None,
         responses={200: {"model": RowAnswerModel | BucketAnswerModel, "content": {CSV: {}, ARROW: {}}}},
     )
+    @allow(Role.READONLY)
     async def query(request: Request, asked: Annotated[ReadingsQuery, Query()]) -> Response:
         """Values are (raw * num + off) / den by the definition each reading was taken under. The range is half-open.
 

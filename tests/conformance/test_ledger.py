@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from cloud_sync.catalog.catalog import Account, Catalog, EpochEnd, Gap
+from cloud_sync.catalog.sql_catalog import SqlCatalog
 from tests.conformance.catalogs import T0_US, DialClock, S, commit, entry, hello, lost
 from wire.ranges import RangeSet
 from wire.reading import LossReason, Tombstone
@@ -110,6 +111,10 @@ def test_a_clone_is_told_and_answers_for_its_own(ready: Catalog, clock: DialCloc
     assert ready.retire_machine("gw-a", b"m" * 16)
     assert not ready.retire_machine("gw-a", b"m" * 16)
     assert not ready.retire_machine("gw-a", b"nobody")
+    assert isinstance(ready, SqlCatalog)
+    assert [(row.action, row.subject, row.detail) for row in ready.audit.rows(9)] == [
+        ("machine.retire", "gw-a", (b"m" * 16).hex())
+    ]
     assert not ready.accounts()["gw-a"].is_cloned
     assert not ready.is_cloned("gw-a")
     assert gaps(ready) == {7: [(20, 40)]}, "only the retired machine had it"

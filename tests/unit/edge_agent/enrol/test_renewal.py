@@ -76,7 +76,7 @@ async def test_at_two_thirds_of_its_life(
         await until(lambda: "connected to" in caplog.text and " again" in caplog.text)
     assert "the certificate is renewed" in caplog.text
     assert device.identity.facts.valid_until_s > 1
-    assert cloud.catalog.access.audit(1)[0].action == "gateway.renew"
+    assert cloud.catalog.audit.rows(1)[0].action == "gateway.renew"
 
 
 async def test_after_its_end(cloud: Cloud, device: Device, recorder: Recorder, tmp_path: Path) -> None:
