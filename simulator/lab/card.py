@@ -46,8 +46,15 @@ class Card:
             os.close(folder)
 
     def power_on(self) -> None:
-        """After a cut, when nobody has files open. Raises LabFailed."""
+        """After a cut, when nobody has files open. Raises LabFailed.
+
+        What is mounted then is a copy: a mount namespace made meanwhile (`ip netns exec` makes one) holds the dead file
+        system, `umount` notwithstanding, and a second mount of the same image would be that one again.
+        """
         _run("umount", str(self.mount_point))
+        survivor = self._image.with_suffix(".survivor")
+        shutil.copyfile(self._image, survivor)
+        survivor.replace(self._image)
         self._mount()
 
     def fill(self) -> None:
