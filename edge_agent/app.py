@@ -53,7 +53,8 @@ class Agent:
     """One gateway. Construction opens the outbox and the control socket; `run` does the work."""
 
     def __init__(self, config: Config, clock: Clock) -> None:
-        """Open what must be ours alone. Raises StateBusy, StateUnusable, OutboxCorrupt, CredentialsRejected."""
+        """Open what must be ours alone. Raises StateBusy, StateUnusable, OutboxCorrupt, CredentialsRejected,
+        LinkDown (while the card does not give the certificate)."""
         if config.cloud is not None:
             credentials_of(config.cloud)
         self._config = config

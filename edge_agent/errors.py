@@ -2,6 +2,7 @@
 
 AgentError
 ├── ConfigInvalid        stop and tell: exit 78, systemd does not restart
+│   └── ConfigUnreadable the card does not give a file now: exit 75, systemd tries again
 ├── StateBusy            stop and tell: another agent holds the state directory
 ├── StateUnusable        stop and tell: the directory cannot be written or is another's
 ├── JournalFull          commit at once, then try again; a loss is counted if that fails too
@@ -25,6 +26,10 @@ class ConfigInvalid(AgentError):
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
+
+
+class ConfigUnreadable(ConfigInvalid):
+    """A file could not be read for no fault of those who wrote it; the next try may succeed."""
 
 
 class StateBusy(AgentError):

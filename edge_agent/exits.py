@@ -7,6 +7,7 @@ import sys
 from edge_agent.errors import (
     AgentError,
     ConfigInvalid,
+    ConfigUnreadable,
     CredentialsRejected,
     LinkDown,
     NotJoined,
@@ -24,6 +25,7 @@ TRY_AGAIN = 75  # EX_TEMPFAIL
 CONFIG = 78  # EX_CONFIG: systemd does not restart (RestartPreventExitStatus)
 
 CODES: tuple[tuple[type[AgentError], int], ...] = (
+    (ConfigUnreadable, TRY_AGAIN),
     (ConfigInvalid, CONFIG),
     (CredentialsRejected, CONFIG),
     (NotRunning, NOT_RUNNING),

@@ -9,15 +9,18 @@ believed durable: a file that was made, renamed or removed stays so.
 
 from __future__ import annotations
 
+import builtins
 import errno
+import io
 import os
 import random
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from simulator.sqlite_vfs import (
     SQLITE_CANTOPEN,
@@ -161,8 +164,10 @@ class _Watch:
 
 
 @contextmanager
-def watching() -> Iterator[Callable[[Path], Disk]]:
+def watching(*, files: bool = False) -> Iterator[Callable[[Path], Disk]]:
     """While the context lasts, SQLite and `os` ask the disks; the function makes one.
+
+    `files`: so does `open`, where only the program under test opens files there.
 
     Raises:
         LabFailed: this Python's SQLite cannot be reached.
@@ -174,7 +179,7 @@ def watching() -> Iterator[Callable[[Path], Disk]]:
         watch.disks.append(disk)
         return disk
 
-    with watched(watch.of), _patched_os(watch):
+    with watched(watch.of), _patched_os(watch), _patched_open(watch) if files else nullcontext():
         yield make
 
 
@@ -216,6 +221,24 @@ def _patched_os(watch: _Watch) -> Iterator[None]:
     finally:
         for name, original in kept.items():
             setattr(os, name, original)
+
+
+@contextmanager
+def _patched_open(watch: _Watch) -> Iterator[None]:
+    """`open` for writing is met by what `os.open` meets, and for reading by a card that fails."""
+    kept = io.open
+
+    def open_(file: Any, mode: str = "r", *rest: Any, **named: Any) -> Any:
+        path = os.fspath(file) if isinstance(file, str | os.PathLike) else None
+        disk = watch.of(path) if isinstance(path, str) else None
+        if disk is not None and (disk.state is State.FAILING or set(mode) & set("wax+")):
+            refusal = disk.refusal(str(path), 0)
+            if refusal is not None:
+                raise OSError(refusal, os.strerror(refusal), path)
+        return kept(file, mode, *rest, **named)
+
+    with patch.object(io, "open", open_), patch.object(builtins, "open", open_):
+        yield
 
 
 def _size(path: str) -> int:

@@ -23,7 +23,7 @@ def check(file: Path) -> int:
         exits.fail(error)
         count = len(error.problems)
         print(f"{file}: {count} problem{'s' if count > 1 else ''}", file=sys.stderr)
-        return exits.CONFIG
+        return exits.code_of(error)
     channels = sum(len(sensor.channels) for sensor in config.sensors)
     print(f"{file}: good; sensors: {len(config.sensors)}, channels: {channels}, version {config.version}")
     for note in notes(config):

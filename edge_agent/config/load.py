@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
+from edge_agent.card import may_pass
 from edge_agent.config.check import Entry, Place, Problems, Table, check_table, show, table_of
 from edge_agent.config.detect import ModelChecker, ModelPlan
 from edge_agent.config.drivers import Drivers
@@ -29,7 +30,7 @@ from edge_agent.config.model import (
 )
 from edge_agent.config.sensors import SensorChecker
 from edge_agent.config.values import nearest
-from edge_agent.errors import AgentError, ConfigInvalid
+from edge_agent.errors import AgentError, ConfigInvalid, ConfigUnreadable
 
 if TYPE_CHECKING:
     from edge_agent.config.mqtt import MqttSection
@@ -49,14 +50,17 @@ S = TypeVar("S", bound=Section)
 def load(file: Path, drivers: Drivers | None = None, assigned: Path | None = None) -> Config:
     """Read and check. `assigned`: a configuration from the cloud to try instead of the one that was joined with.
 
-    Raises ConfigInvalid with every problem, one line each.
+    Raises ConfigInvalid with every problem, one line each; ConfigUnreadable when the card is one of them.
     """
     problems = Problems()
     file = file.absolute()
     loader = _Loader(file, drivers or Drivers(), problems, assigned)
-    config = loader.load()
+    try:
+        config = loader.load()
+    except OSError as error:  # of a folder
+        raise ConfigUnreadable([f"{error.filename or file}: cannot be read: {error.strerror or error}"]) from error
     if config is None or len(problems):
-        raise ConfigInvalid(problems.lines())
+        raise (ConfigUnreadable if loader.is_unreadable else ConfigInvalid)(problems.lines())
     return config
 
 
@@ -77,6 +81,7 @@ class _Loader:
         self._is_assigned = False  # what is read now comes from the cloud
         self._drivers = drivers
         self._problems = problems
+        self.is_unreadable = False  # the card does not give a file, and may at the next start
         self._singles: dict[str, Table] = {}
         self._places: dict[str, Place] = {}
         self._named: dict[str, dict[str, Entry]] = {name: {} for name in NAMED}
@@ -128,6 +133,7 @@ class _Loader:
         try:
             identity = identity_of(state_dir)
         except AgentError as error:
+            self.is_unreadable |= isinstance(error.__cause__, OSError)  # else the file is damaged
             self._problems.add_plain(self._file, 0, str(error))
             return None
         assigned = self._assigned or (identity.assigned if identity is not None else None)
@@ -171,6 +177,7 @@ class _Loader:
             self._problems.add_plain(path, 0, f"{path}: no such file{hint}")
             return
         except (OSError, UnicodeDecodeError) as error:
+            self.is_unreadable |= may_pass(error)
             self._problems.add_plain(path, 0, f"{path}: cannot be read: {error}")
             return
         self._hash.update(data)

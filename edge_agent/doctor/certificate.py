@@ -16,7 +16,7 @@ from edge_agent.doctor.clock import YEARS, year_of
 from edge_agent.doctor.finding import Finding, all_skipped, failed, ok, warning
 from edge_agent.enrol.keys import validity
 from edge_agent.enrol.renewal import RETRY_S_MAX, renewal_due_s
-from edge_agent.errors import CredentialsRejected
+from edge_agent.errors import CredentialsRejected, LinkDown
 from edge_agent.sync.credentials import Credentials
 from wire.clock import NS_PER_S, Clock
 
@@ -46,7 +46,7 @@ def check_certificate(config: Config, account: Account, clock: Clock) -> Iterato
     credentials = Credentials(Path(config.cloud.ca), Path(config.cloud.cert), Path(config.cloud.key))
     try:
         credentials.read()
-    except CredentialsRejected as error:
+    except (CredentialsRejected, LinkDown) as error:
         yield failed("certificate.key", str(error).partition(" Try: ")[0].rstrip("."), again)
         yield from all_skipped(IDS[3:], "there is no certificate with its key")
         return

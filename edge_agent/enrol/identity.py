@@ -70,7 +70,7 @@ class Identity:
 def identity_of(state_dir: Path) -> Identity | None:
     """The identity that was joined here; None where none was, or for somebody who may not look.
 
-    Raises StateUnusable when it is damaged.
+    Raises StateUnusable when it is damaged, or when the card does not give it: then the cause is an OSError.
     """
     folder = state_dir / FOLDER
     path = folder / "join.json"
@@ -79,7 +79,9 @@ def identity_of(state_dir: Path) -> Identity | None:
         return Identity(folder, facts_from(document))
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except OSError as error:
+        raise StateUnusable(f"{path} cannot be read: {error.strerror or error}. Try: journalctl -k") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StateUnusable(
             f"{path} is damaged ({error}). Try: edge-agent leave --force, then edge-agent join with a new token"
         ) from error

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
 
-from edge_agent.errors import CredentialsRejected
+from edge_agent.card import may_pass
+from edge_agent.errors import CredentialsRejected, LinkDown
 
 PROBE_S_MAX = 5.0
 
@@ -43,13 +44,16 @@ class Credentials:
     def read(self) -> tuple[bytes, bytes, bytes]:
         """CA, certificate and key, as they are now (renewal replaces the files).
 
-        Raises CredentialsRejected when one cannot be read or is no such thing: gRPC 1.85 dies on an empty key.
+        Raises CredentialsRejected when one cannot be read or is no such thing: gRPC 1.85 dies on an empty key; LinkDown
+        while the card does not give one.
         """
         found = []
         for path in (self.ca, self.cert, self.key):
             try:
                 found.append(path.read_bytes())
             except OSError as error:
+                if may_pass(error):
+                    raise LinkDown(f"{path} cannot be read: {error.strerror or error}. Try: journalctl -k") from error
                 raise CredentialsRejected(
                     f"{path}: {error.strerror}. Try: edge-agent join with a token of cloud-sync token create"
                 ) from error

@@ -22,7 +22,7 @@ FREE_BYTES = 0  # on a full card
 def main() -> None:
     """Follow the conditions, and be the agent."""
     error_ns = 0
-    with watching() as make_disk:
+    with watching(files=True) as make_disk:
         disk = make_disk(Path(os.environ[VARIABLE]).with_name("state"))
 
         def apply(conditions: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from edge_agent.exits import CONFIG
 from edge_agent.outbox.journal import Journal
 from edge_agent.outbox.opening import JOURNAL, OUTBOX
 from simulator.disk import State
@@ -42,6 +43,7 @@ class RealGateway(LabGateway):
         self.excused: set[float] = set()
         self.ends = 0  # of processes, wanted or not: each may have had one cycle in flight
         self.story: list[str] = []
+        self.gave_up = False  # it ended in a way after which nobody starts it again
         self._rng = random.Random(seed)
         self._window_s = COMMIT_S
         self._busy = asyncio.Lock()  # one change of the process at a time
@@ -60,7 +62,8 @@ class RealGateway(LabGateway):
         return command("agent-on-card", "run", "-c", str(self.folder / "edge-agent.toml"))
 
     async def supervise(self) -> None:
-        """Start the agent again whenever it ends by itself, and ask it now and then what a power cut would cost."""
+        """Start the agent again whenever it ends by itself, as its unit does, and ask it now and then what a power cut
+        would cost."""
         while True:
             await asyncio.sleep(LOOK_S)
             if self._running().exit_code is not None and not self._down:
@@ -70,6 +73,9 @@ class RealGateway(LabGateway):
                     self.ends += 1
                     self.story.append(f"the agent ended by itself, exit code {self._running().exit_code}")
                     self._look_at_journal()
+                    if self._running().exit_code == CONFIG:
+                        self.gave_up = True
+                        return
                     await asyncio.sleep(RESTART_S)
                     await asyncio.to_thread(self.launch)
             status = await asyncio.to_thread(self.status)

@@ -230,6 +230,9 @@ class RealTrial:
         self._network.set(Mode.PASS)
         end = time.monotonic() + CALM_S_MAX
         while time.monotonic() < end:
+            if self._gateway.gave_up:
+                verdict.broken.append("the agent ended with exit code 78, after which systemd does not start it again")
+                return
             status = await asyncio.to_thread(self._gateway.status)
             if self._gateway.is_calm(status):
                 return

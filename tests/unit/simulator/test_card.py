@@ -45,7 +45,7 @@ def test_a_power_cut_leaves_what_was_fsynced(card: Card) -> None:
 
 
 def test_a_dead_file_system_that_a_mount_namespace_holds_does_not_come_back(card: Card) -> None:
-    """`ip netns exec`, containers and sandboxes copy every mount; such a copy kept a card dead after its power was on."""
+    """`ip netns exec`, containers, sandboxes copy every mount; such a copy kept a card dead after its power was on."""
     write(card.mount_point / "kept", "kept", durable=True)
     command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", "echo made; exec sleep 60"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:

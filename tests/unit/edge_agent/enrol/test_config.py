@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from edge_agent import exits
 from edge_agent.config.load import load
 from edge_agent.config.model import Config
 from edge_agent.enrol.identity import FOLDER, JoinFacts, facts_json
-from edge_agent.errors import ConfigInvalid
+from edge_agent.errors import ConfigInvalid, ConfigUnreadable
+from simulator.disk import State, watching
 
 FACTS = JoinFacts("gw-7", "cloud.example", 8443, 8444, "", 0, 1, {"site": "oslo", "floor": "2"})
 SENSOR = '[bus.i2c-1]\nkind = "i2c"\n[[sensor]]\nid = "climate"\ndriver = "bme280"\nbus = "i2c-1"\n'
@@ -100,3 +102,26 @@ def test_a_damaged_identity_is_a_problem_of_the_configuration(place: Place) -> N
     (problem,) = place.problems()
     assert "join.json is damaged" in problem
     assert "edge-agent leave --force" in problem
+
+
+@pytest.mark.parametrize("name", ["state/identity/join.json", "cloud/assigned.toml", "a.toml"])
+def test_a_card_that_fails_is_no_mistake_of_the_configuration(place: Place, name: str) -> None:
+    """Exit 78 would end the agent for good: systemd does not start it again."""
+    place.join()
+    place.load()
+    assigned = place.folder / "cloud" / "assigned.toml"
+    assigned.parent.mkdir()
+    assigned.write_text("")
+    with watching(files=True) as make_disk:
+        make_disk((place.folder / name).parent).state = State.FAILING
+        with pytest.raises(ConfigUnreadable, match=f"{name}.*cannot be read.*Input/output error") as told:
+            load(place.folder / "a.toml", assigned=assigned)
+        assert exits.code_of(told.value) == exits.TRY_AGAIN
+    load(place.folder / "a.toml", assigned=assigned)
+
+
+def test_a_file_that_is_not_for_this_user_stays_a_mistake(place: Place) -> None:
+    (place.folder / "a.toml").mkdir()
+    with pytest.raises(ConfigInvalid) as told:
+        load(place.folder / "a.toml")
+    assert exits.code_of(told.value) == exits.CONFIG

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from cloud_sync.data_folder import DataFolder, initialise, issue_certificate
+from edge_agent.errors import LinkDown
 from edge_agent.sync.credentials import Credentials
+from simulator.disk import State, watching
 from wire.clock import SystemClock
 
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER of 0 s: close sends RST
@@ -49,3 +51,14 @@ def test_a_network_that_breaks_the_handshake_is_no_refusal(
         thread.start()
         assert credentials.refusal("127.0.0.1", server.getsockname()[1], "") is None
         thread.join()
+
+
+def test_a_card_that_fails_is_a_loss_of_the_link_and_no_bad_certificate(tmp_path: Path) -> None:
+    """It is tried again; exit 78, for bad credentials, would end the agent for good."""
+    for name in ("ca.pem", "cert.pem", "key.pem"):
+        (tmp_path / name).write_text("", encoding="ascii")
+    credentials = Credentials(tmp_path / "ca.pem", tmp_path / "cert.pem", tmp_path / "key.pem")
+    with watching(files=True) as make_disk:
+        make_disk(tmp_path).state = State.FAILING
+        with pytest.raises(LinkDown, match=r"ca\.pem cannot be read: Input/output error\. Try: journalctl -k"):
+            credentials.read()
