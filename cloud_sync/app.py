@@ -23,6 +23,7 @@ from cloud_sync.auth.ca import PkiFiles
 from cloud_sync.catalog.sql_catalog import SqlCatalog
 from cloud_sync.data_folder import DataFolder, open_parts
 from cloud_sync.errors import CloudError, ConfigInvalid
+from cloud_sync.grpc_api.assigning import Assigning, UpdateDesk
 from cloud_sync.grpc_api.enrol import EnrolDesk, EnrolServer
 from cloud_sync.grpc_api.peer import Gatekeeper
 from cloud_sync.grpc_api.server import Credentials, GrpcServer
@@ -33,7 +34,9 @@ from cloud_sync.ingest.ingestor import Ingestor
 from cloud_sync.metrics import Metrics
 from cloud_sync.notify import notify
 from cloud_sync.query.engine import QueryEngine
+from cloud_sync.rollout.director import Director
 from cloud_sync.rollout.resigning import keep_current
+from cloud_sync.rollout.shelf import Shelf
 from cloud_sync.storage.local_store import LocalStore
 from cloud_sync.storage.object_store import ObjectStore
 from cloud_sync.storage.sweep import sweep_orphans
@@ -106,7 +109,8 @@ async def _serve(options: Options, clock: Clock, catalog: SqlCatalog, store: Obj
     stop = _stop_event()
     with ThreadPoolExecutor(1, thread_name_prefix="catalog") as pool:
         run_blocking = partial(asyncio.get_running_loop().run_in_executor, pool)
-        ports = StreamPorts(ingestor, group, catalog, clock, metrics, run_blocking)
+        assigning = Assigning(catalog.assignments, Director(options.data.ota_keys, clock), clock, run_blocking)
+        ports = StreamPorts(ingestor, group, catalog, clock, metrics, run_blocking, assigning)
         pki = options.data.pki
         credentials = Credentials(pki.ca.read_bytes(), pki.server.read_bytes(), pki.server_key.read_bytes())
         desk = EnrolDesk(
@@ -117,7 +121,7 @@ async def _serve(options: Options, clock: Clock, catalog: SqlCatalog, store: Obj
             lambda gateway: Stream(gateway, ports),
             metrics,
             Gatekeeper(catalog.access, run_blocking),
-            desk.identified,
+            {**desk.identified, **UpdateDesk(Shelf(store)).methods},
         )
         enrolment = EnrolServer(credentials, desk.open, clock, metrics)
         query = QueryEngine(catalog, store)
@@ -129,6 +133,7 @@ async def _serve(options: Options, clock: Clock, catalog: SqlCatalog, store: Obj
             async with asyncio.TaskGroup() as tasks, _http(app, listener):
                 committing = tasks.create_task(group.run(), name="group commit")
                 signing = tasks.create_task(keep_current(options.data.ota_keys, store, clock), name="signing")
+                telling = tasks.create_task(assigning.run(), name="assigning")
                 sweeping = tasks.create_task(_sweep(catalog, store, metrics), name="orphan sweep")
                 try:
                     _tell_ready(options.data, grpc, enrol, http, catalog.generation())
@@ -140,6 +145,7 @@ async def _serve(options: Options, clock: Clock, catalog: SqlCatalog, store: Obj
                     await server.stop()
                     sweeping.cancel()
                     signing.cancel()
+                    telling.cancel()
                     committing.cancel()
 
 

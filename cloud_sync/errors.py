@@ -10,6 +10,7 @@ CloudError
 ├── TooManyEpochs        refuse the gateway: its Hellos would fill the catalog
 ├── KeyUnusable          stop and tell: a signing key is missing, sealed otherwise, or not of this repository
 ├── RepositoryUnusable   stop and tell: the repository of releases is not there, or does not take this change
+├── AssignmentImpossible  tell the caller: a gateway cannot have this assigned
 ├── JoinRefused          tell the device: the token is not good for what it asks
 ├── AccessDenied         tell the gateway: its certificate is not good any more
 ├── CredentialRefused    tell the person or program: the token, link or session is not good
@@ -64,6 +65,10 @@ class CredentialRefused(CloudError):
 
 class NotFound(CloudError):
     """What a command names is not there."""
+
+
+class AssignmentImpossible(CloudError):
+    """What a gateway shall run does not fit into its assignment."""
 
 
 class QueryInvalid(CloudError):

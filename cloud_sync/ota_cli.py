@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cloud_sync.rollout.repository import Repository
 
 VARIABLE = "EDGE_OTA_PASSPHRASE"
-ONLINE = ("snapshot", "timestamp")
+ONLINE = ("snapshot", "timestamp", "director")
 folder = click.Path(file_okay=False, path_type=Path)
 keys_option = click.option("--keys", required=True, type=folder, help="Folder of the offline keys.")
 threshold_option = click.option(
@@ -75,7 +75,7 @@ def key_init(keys: Path, data: Path, store: str | None, families: tuple[str, ...
             signers = {role: create_key(online_key(online, role), None) for role in ONLINE}
             (keys / "root.json").write_bytes(ceremony.begin(quorums[0], quorums[1], signers))
             click.echo(f"{keys}: {threshold} of {count} keys of root and of targets; root.json for the gateways")
-            click.echo(f"{online}: the service's keys of snapshot and timestamp")
+            click.echo(f"{online}: the service's keys of snapshot, timestamp and director")
         elif not families:
             raise ConfigInvalid("there is a repository already. Try: --family NAME, or edge-ota key rotate")
         for family in families:
@@ -87,7 +87,7 @@ def key_init(keys: Path, data: Path, store: str | None, families: tuple[str, ...
 @key.command("rotate")
 @click.argument("role")
 @keys_option
-@click.option("--new", type=folder, help="Folder for the new keys; not for snapshot and timestamp.")
+@click.option("--new", type=folder, help="Folder for the new keys; not for the service's own.")
 @data_option
 @store_option
 @threshold_option
@@ -95,7 +95,10 @@ def key_init(keys: Path, data: Path, store: str | None, families: tuple[str, ...
 def key_rotate(
     role: str, keys: Path, new: Path | None, data: Path, store: str | None, threshold: int, count: int
 ) -> None:
-    """Give ROLE other keys: root, targets, snapshot, timestamp or a family. The keys above it sign, from --keys."""
+    """Give ROLE other keys, signed by those above it from --keys.
+
+    ROLE is root, targets, snapshot, timestamp, director or a family.
+    """
     from cloud_sync.rollout.ceremony import Ceremony, Quorum
     from cloud_sync.rollout.keys import create_key
     from cloud_sync.rollout.online import online_key

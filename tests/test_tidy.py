@@ -39,7 +39,7 @@ HEAVY = {
     "pyarrow": ("cloud_sync/http_api/arrow.py",),
     "psycopg": (),  # SQLAlchemy loads it
     "pcodec": ("wire/",),
-    "google": ("wire/v1/", "wire/messages.py", "cloud_sync/grpc_api/enrol.py"),
+    "google": ("wire/v1/", "wire/messages.py", "wire/fetching.py", "cloud_sync/grpc_api/enrol.py"),
     "cryptography": ("edge_agent/enrol/keys.py", "cloud_sync/auth/", "cloud_sync/rollout/"),
     "fastapi": ("cloud_sync/app.py", "cloud_sync/http_api/", "cloud_sync/console/"),
     "uvicorn": ("cloud_sync/app.py", "cloud_sync/http_api/"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import Any
 
@@ -46,6 +47,7 @@ def _note_gateway(database: Database, connection: Connection, gateway_id: str, h
         "agent_version": storable(hello.agent_version),
         "config_version": storable(hello.config_version),
         "machine": hello.machine,
+        "models": json.dumps({storable(family): storable(release) for family, release in hello.models}),
     }
     insert = database.insert(gateway).values(id=gateway_id, first_seen_us=now_us, **told)
     connection.execute(insert.on_conflict_do_update(index_elements=[gateway.c.id], set_=told))

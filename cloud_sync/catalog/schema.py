@@ -22,7 +22,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 STORED = 0  # coverage.state; stored wins over tombstoned
 TOMBSTONED = 1
@@ -52,6 +52,7 @@ gateway = Table(
     Column("agent_version", Text, nullable=False, server_default=""),
     Column("config_version", Text, nullable=False, server_default=""),
     Column("machine", LargeBinary, nullable=False, server_default=""),
+    Column("models", Text, nullable=False, server_default="{}"),  # JSON: family → release that runs
 )
 
 # The offset in force stands in the row, so that a query dates stamps by one join; `boot_offset` keeps the history.
@@ -321,6 +322,49 @@ audit = Table(
     Column("hash", LargeBinary, nullable=False),
 )
 
+# What people want each gateway to run, and how often that has changed.
+assignment = Table(
+    "assignment",
+    metadata,
+    Column("gateway", String(63), nullable=False),
+    Column("family", String(64), nullable=False),
+    Column("release_counter", BigInteger, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("length", BigInteger, nullable=False),
+    Column("from_us", BigInteger, nullable=False),  # when it may be installed; 0: no such bound
+    Column("until_us", BigInteger, nullable=False),
+    Column("changed_us", BigInteger, nullable=False),
+    PrimaryKeyConstraint("gateway", "family"),
+    sqlite_with_rowid=False,
+)
+assignment_counter = Table(
+    "assignment_counter",
+    metadata,
+    Column("gateway", String(63), primary_key=True),
+    Column("counter", BigInteger, nullable=False),
+    Column("changed_us", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# Steps of updates as gateways told them; the newest of each gateway are kept.
+update_report = Table(
+    "update_report",
+    metadata,
+    Column("gateway", String(63), nullable=False),
+    Column("id", BigInteger, nullable=False),
+    Column("received_us", BigInteger, nullable=False),  # unique within a gateway: their order
+    Column("at_us", BigInteger, nullable=False),  # the gateway's clock
+    Column("family", Text, nullable=False),
+    Column("release", Text, nullable=False),
+    Column("stage", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    PrimaryKeyConstraint("gateway", "id"),
+    sqlite_with_rowid=False,
+)
+
+Index("assignment_by_change", assignment_counter.c.changed_us)
+Index("report_by_time", update_report.c.gateway, update_report.c.received_us)
 Index("identity_by_change", identity.c.changed_us)
 Index("alarm_by_onset", alarm.c.epoch_id, alarm.c.onset_us)
 Index("message_by_pack", message.c.pack_id)

@@ -14,6 +14,7 @@ from sqlalchemy.engine import Connection
 from cloud_sync.catalog import alarm_rows, audit_rows, epoch_rows, gap_rows, hello_rows, machine_rows, pack_commit
 from cloud_sync.catalog.access import Access
 from cloud_sync.catalog.actors import ACTOR_LOCAL
+from cloud_sync.catalog.assignments import Assignments
 from cloud_sync.catalog.audit import Audit
 from cloud_sync.catalog.catalog import (
     Account,
@@ -82,6 +83,7 @@ class SqlCatalog:
         self.access = Access(database)
         self.people = People(database)
         self.audit = Audit(database)
+        self.assignments = Assignments(database)
         self._series = SeriesRows(database)
         self._tickets = threading.Lock()
         self._pack_ids: list[int] = []

@@ -11,13 +11,23 @@ from typing import TypeVar
 
 from cloud_sync.catalog.catalog import Catalog
 from cloud_sync.errors import CloudError
+from cloud_sync.grpc_api.assigning import Assigning, Listener
 from cloud_sync.ingest.group_commit import GroupCommit
 from cloud_sync.ingest.ingestor import Ingestor, Resolved
 from cloud_sync.metrics import Metrics
 from wire.clock import NS_PER_US, Clock
 from wire.messages import CloudFrames
 from wire.ranges import RangeSet
-from wire.sync.cloud import AskHello, CloudSession, Effect, Ingest, StoreAlarms, StoreSeriesSets, StoreTombstones
+from wire.sync.cloud import (
+    AskHello,
+    CloudSession,
+    Effect,
+    Ingest,
+    StoreAlarms,
+    StoreReports,
+    StoreSeriesSets,
+    StoreTombstones,
+)
 from wire.sync.frames import Ack, Answer, CloudFrame
 
 T = TypeVar("T")
@@ -42,6 +52,7 @@ class StreamPorts:
     clock: Clock
     metrics: Metrics
     run_blocking: Callable[[Callable[[], object]], Awaitable[object]]
+    assigning: Assigning
 
 
 class Stream:
@@ -56,6 +67,7 @@ class Stream:
         self._in_flight = 0
         self._withheld = False  # said once
         self._failure: CloudError | None = None
+        self._listener: Listener | None = None
         self._changed = asyncio.Event()  # something to write, or nothing in flight any more
         self._drained = asyncio.Event()
         self._read_end = False
@@ -78,6 +90,8 @@ class Stream:
                 if task.done():
                     task.result()
         finally:
+            if self._listener is not None:
+                self._ports.assigning.leave(self._listener)
             for task in (reader, writer):
                 task.cancel()
             await asyncio.wait({reader, writer})
@@ -106,6 +120,11 @@ class Stream:
                 answer = await self._blocking(partial(self._ports.catalog.hello, self._gateway, hello))
                 now_us = self._ports.clock.wall_ns() // NS_PER_US
                 self._send(self._session.welcome(answer, now_us, self._ports.group.load))
+                if hello.nonce:
+                    self._listener = Listener(
+                        self._gateway, hello.nonce, lambda document: self.command(self._session.assign(document))
+                    )
+                    await self._ports.assigning.enter(self._listener)
             case StoreSeriesSets(sets):
                 await self._blocking(partial(self._ports.ingestor.put_series_sets, self._gateway, sets))
             case StoreTombstones(tombstones):
@@ -113,6 +132,9 @@ class Stream:
                 self._send(self._session.recorded(effect))
             case StoreAlarms(alarms):
                 await self._blocking(partial(self._ports.ingestor.record_alarms, self._gateway, alarms))
+                self._send(self._session.recorded(effect))
+            case StoreReports(reports):
+                await self._blocking(partial(self._ports.assigning.record_reports, self._gateway, reports))
                 self._send(self._session.recorded(effect))
 
     async def _blocking(self, call: Callable[[], T]) -> T:
@@ -185,5 +207,6 @@ def merge_acks(frames: list[CloudFrame]) -> list[CloudFrame]:
         tuple(tombstone for ack in acks for tombstone in ack.tombstones),
         tuple(id_ for ack in acks for id_ in ack.message_ids),
         alarms=tuple(key for ack in acks for key in ack.alarms),
+        reports=tuple(id_ for ack in acks for id_ in ack.reports),
     )
     return [*(frame for frame in frames if not isinstance(frame, Ack)), merged]

@@ -19,6 +19,7 @@ from wire.clock import Clock
 from wire.release import Release, check_family
 
 HASH = "sha256"
+DIRECTOR = "x-tidegate-director"  # a field of the root, as `edge_agent.ota.trust` reads it
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +45,17 @@ class Ceremony:
     def begin(self, root: Quorum, targets: Quorum, online: Mapping[str, Signer]) -> bytes:
         """Make the first root and an empty targets role. Returns the root, which gateways are given.
 
+        `online`: the service's keys of snapshot, timestamp and director.
+
         Raises:
             RepositoryUnusable: there is a repository already.
         """
         if "root" in self._repository.versions():
             raise RepositoryUnusable("there is a repository already. Try: edge-ota key rotate")
         content = Root(expires=now_of(self._clock) + LIFE["root"], consistent_snapshot=True)
-        for role, quorum in {"root": root, "targets": targets, **_single(online)}.items():
+        content.unrecognized_fields[DIRECTOR] = director_keys([online["director"]])
+        tuf = {role: Quorum([online[role]], 1) for role in ("snapshot", "timestamp")}
+        for role, quorum in {"root": root, "targets": targets, **tuf}.items():
             for signer in quorum.signers:
                 content.add_key(signer.public_key, role)
             content.roles[role].threshold = quorum.threshold
@@ -88,7 +93,7 @@ class Ceremony:
         self._store(family, self._sign(releases, team.signers), metadata)
 
     def rotate(self, role: str, quorum: Quorum, root_signers: Sequence[Signer]) -> None:
-        """Give a top-level role other keys. For the root itself `root_signers` are the old keys.
+        """Give a top-level role or the Director other keys. For the root itself `root_signers` are the old keys.
 
         Targets are signed anew by the new keys; snapshot and timestamp are left to the service.
         Raises:
@@ -96,11 +101,14 @@ class Ceremony:
         """
         old = self._repository.root()
         content = self._repository.root().signed
-        for keyid in list(content.roles[role].keyids):
-            content.revoke_key(keyid, role)
-        for signer in quorum.signers:
-            content.add_key(signer.public_key, role)
-        content.roles[role].threshold = quorum.threshold
+        if role == "director":
+            content.unrecognized_fields[DIRECTOR] = director_keys(quorum.signers)
+        else:
+            for keyid in list(content.roles[role].keyids):
+                content.revoke_key(keyid, role)
+            for signer in quorum.signers:
+                content.add_key(signer.public_key, role)
+            content.roles[role].threshold = quorum.threshold
         self._renew(content, LIFE["root"])
         signers = [*root_signers, *(quorum.signers if role == "root" else ())]
         new = self._sign(content, signers)
@@ -204,5 +212,6 @@ def families_of(repository: Repository) -> list[FamilyReleases]:
     return [FamilyReleases(name, repository.targets(name).signed) for name in names]
 
 
-def _single(online: Mapping[str, Signer]) -> dict[str, Quorum]:
-    return {role: Quorum([signer], 1) for role, signer in online.items()}
+def director_keys(signers: Sequence[Signer]) -> dict[str, str]:
+    """What the root says of the Director: key id → Ed25519 public key, in hex."""
+    return {signer.public_key.keyid: str(signer.public_key.keyval["public"]) for signer in signers}

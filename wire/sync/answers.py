@@ -7,7 +7,17 @@ from __future__ import annotations
 
 from wire.coverage import Coverage, Fit
 from wire.sync.flow import Flow
-from wire.sync.frames import Ack, CloudFrame, EpochCoverage, GatewayFrame, NeedSeries, Overlap, Refused, Welcome
+from wire.sync.frames import (
+    Ack,
+    AssignmentFrame,
+    CloudFrame,
+    EpochCoverage,
+    GatewayFrame,
+    NeedSeries,
+    Overlap,
+    Refused,
+    Welcome,
+)
 from wire.sync.lanes import Parcel
 from wire.sync.outbox_view import OutboxView
 from wire.sync.sender import Sender
@@ -37,6 +47,8 @@ class Answers:
                 return self._need_series(frame, now)
             case Refused():
                 return self._refused(frame, now)
+            case AssignmentFrame():
+                raise AssertionError("assignments are not answers")
 
     def _ack(self, ack: Ack, now: float) -> list[GatewayFrame] | Disconnect:
         if ack.generation != self._generation:
@@ -54,6 +66,8 @@ class Answers:
         if ack.alarms:
             self._view.alarms_acked(ack.alarms)
             self._sender.alarms_arrived(ack.alarms, now)
+        if ack.reports:
+            self._sender.reports_arrived(ack.reports, now)
         self._flow.grant(ack.credit_bytes)
         return []
 

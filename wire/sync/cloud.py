@@ -2,8 +2,8 @@
 
 The session holds what is per stream (was Hello said, what is on its way); all lasting state is the catalog's. The
 caller carries out the effects: `AskHello` first and alone; `StoreSeriesSets` before it hands in the next frame, because
-a message that follows may need them; `Ingest`, `StoreTombstones` and `StoreAlarms` may run side by side and end in any
-order.
+a message that follows may need them; `Ingest`, `StoreTombstones`, `StoreAlarms` and `StoreReports` may run side by side
+and end in any order. `assign` may be called at any time after Welcome.
 """
 
 from __future__ import annotations
@@ -22,17 +22,20 @@ from wire.sync.frames import (
     Ack,
     AlarmsFrame,
     Answer,
+    AssignmentFrame,
     GatewayFrame,
     Hello,
     MessageFrame,
     NeedSeries,
     Overlap,
     Refused,
+    ReportsFrame,
     SeriesSetsFrame,
     TombstonesFrame,
     Welcome,
 )
 from wire.sync.outcomes import AlreadyStored, Corrupt, HelloAnswer, Outcome, Overlaps, Stored, UnknownSeries
+from wire.sync.updates import Report
 
 CREDIT_BYTES = 1024 * 1024  # at an ack after 250 ms: 4 MB/s, about 4 M readings/s, from one gateway
 LOAD_FREE = 0.25  # of the cloud's memory for messages; up to here nobody is held back
@@ -75,6 +78,13 @@ class StoreAlarms:
 
 
 @dataclass(frozen=True, slots=True)
+class StoreReports:
+    """Record steps of updates; durable, call `recorded`."""
+
+    reports: tuple[Report, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class StoreSeriesSets:
     """Make them known before the next frame is taken; nothing is answered."""
 
@@ -88,7 +98,7 @@ class Ingest:
     message: MessageFrame
 
 
-Effect = AskHello | StoreTombstones | StoreAlarms | StoreSeriesSets | Ingest
+Effect = AskHello | StoreTombstones | StoreAlarms | StoreReports | StoreSeriesSets | Ingest
 
 
 class _State(Enum):
@@ -108,6 +118,7 @@ class CloudSession:
         self._generation = 0
         self._state = _State.NEW
         self._epochs: frozenset[int] = frozenset()
+        self.nonce = b""  # of Hello; empty: this gateway takes no assignments
         self._in_flight: dict[int, int] = {}  # message id to bytes
 
     def received(self, frame: GatewayFrame) -> Effect:
@@ -117,6 +128,7 @@ class CloudSession:
                 raise ProtocolViolation("a second Hello")
             self._state = _State.ASKED
             self._epochs = frozenset(offer.epoch for offer in frame.epochs)
+            self.nonce = frame.nonce
             return AskHello(frame)
         if self._state is not _State.OPEN:
             raise ProtocolViolation(f"{type(frame).__name__} before Welcome")
@@ -127,6 +139,8 @@ class CloudSession:
                 return StoreTombstones(frame.tombstones)
             case AlarmsFrame():
                 return StoreAlarms(frame.alarms)
+            case ReportsFrame():
+                return StoreReports(frame.reports)
             case SeriesSetsFrame():
                 return StoreSeriesSets(frame.sets)
 
@@ -161,10 +175,19 @@ class CloudSession:
         assert self._state is _State.ASKED
         self._state = _State.OPEN
         self._generation = answer.generation
-        return Welcome(answer.generation, answer.coverage, server_time_us, self.grant(load), answer.need_series)
+        credit = self.grant(load)
+        return Welcome(answer.generation, answer.coverage, server_time_us, credit, answer.need_series, True)
 
-    def recorded(self, effect: StoreTombstones | StoreAlarms) -> Ack:
+    def assign(self, document: bytes) -> AssignmentFrame:
+        """What this gateway shall run, signed with the nonce of this stream."""
+        assert self._state is _State.OPEN
+        assert self.nonce
+        return AssignmentFrame(document)
+
+    def recorded(self, effect: StoreTombstones | StoreAlarms | StoreReports) -> Ack:
         """They are durable."""
+        if isinstance(effect, StoreReports):
+            return Ack(self._generation, reports=tuple(report.id for report in effect.reports))
         if isinstance(effect, StoreAlarms):
             return Ack(self._generation, alarms=tuple(alarm.key for _, alarm in effect.alarms))
         return Ack(self._generation, tombstones=effect.tombstones)

@@ -11,9 +11,11 @@ from wire.alarm import Alarm, AlarmKey
 from wire.ranges import RangeSet
 from wire.reading import Tombstone
 from wire.series import SeriesSet
+from wire.sync.updates import Report
 
 PROTOCOL_VERSION = 1
 EPOCHS_MAX = 4096  # named in one Hello; 65,536 held a catalog for 3.3 s
+NONCE_BYTES_MAX = 32
 MESSAGES_IN_FLIGHT_MAX = 256  # unanswered on one stream, besides the credit in bytes
 
 
@@ -34,7 +36,11 @@ class EpochOffer:
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """First frame of a stream. The last epoch of the list is the current one."""
+    """First frame of a stream. The last epoch of the list is the current one.
+
+    `models`: family and release of what was installed over the air and runs. `nonce`: what an assignment on this stream
+    must name; empty: none is taken.
+    """
 
     machine: bytes
     agent_version: str
@@ -44,6 +50,7 @@ class Hello:
     series_sets: tuple[int, ...] = ()
     models: tuple[tuple[str, str], ...] = ()
     protocol: int = PROTOCOL_VERSION
+    nonce: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +85,13 @@ class SeriesSetsFrame:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportsFrame:
+    """Steps of updates. Only to a cloud whose Welcome said that it takes them."""
+
+    reports: tuple[Report, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class EpochCoverage:
     """What the cloud has of one epoch. The two sets are disjoint: stored wins over tombstoned."""
 
@@ -94,11 +108,12 @@ class Welcome:
     server_time_us: int
     credit_bytes: int
     need_series: tuple[int, ...] = ()
+    takes_reports: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """Durable now: Seq ranges by epoch, tombstones and alarms by key."""
+    """Durable now: Seq ranges by epoch, tombstones and alarms by key, reports by id."""
 
     generation: int
     stored: tuple[tuple[int, RangeSet], ...] = ()
@@ -106,6 +121,7 @@ class Ack:
     message_ids: tuple[int, ...] = ()
     credit_bytes: int = 0
     alarms: tuple[AlarmKey, ...] = ()
+    reports: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +149,15 @@ class Refused:
     detail: str
 
 
-GatewayFrame = Hello | MessageFrame | TombstonesFrame | SeriesSetsFrame | AlarmsFrame
+@dataclass(frozen=True, slots=True)
+class AssignmentFrame:
+    """What this gateway shall run, signed (`wire.assignment`). Only to who gave a nonce."""
+
+    document: bytes
+
+
+GatewayFrame = Hello | MessageFrame | TombstonesFrame | SeriesSetsFrame | AlarmsFrame | ReportsFrame
 Answer = (
     Welcome | Ack | Overlap | NeedSeries | Refused
 )  # what a gateway asked for; what tells it to do something is none
-CloudFrame = Answer
+CloudFrame = Answer | AssignmentFrame

@@ -14,11 +14,12 @@ from wire.ranges import SEQ_MAX, RangeSet
 from wire.reading import Priority
 from wire.sync.answers import Answers, begin_epoch, end_of
 from wire.sync.flow import Backoff, Flow
-from wire.sync.frames import Ack, CloudFrame, GatewayFrame, Hello, Welcome
+from wire.sync.frames import Ack, AssignmentFrame, CloudFrame, GatewayFrame, Hello, Welcome
 from wire.sync.leave import Governor, Unrestrained
 from wire.sync.outbox_view import OutboxView
 from wire.sync.sender import Sender, Sendings
 from wire.sync.status import Disconnect, Reason, SyncStatus
+from wire.sync.updates import NoUpdates, Updates
 
 HELLO_BYTES = 256
 ALL = 1 << 31  # no limit on the number of records
@@ -31,7 +32,6 @@ class Identity:
     machine: bytes
     agent_version: str
     config_version: str
-    models: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +61,14 @@ class GatewaySync:
         identity: Identity,
         rng: random.Random,
         governor: Governor | None = None,
+        updates: Updates | None = None,
     ) -> None:
-        """`governor`: what may leave when; without one, everything always."""
+        """`governor`: what may leave when; without one, everything always. `updates`: who installs what is assigned."""
         self._view = view
         self._options = options
         self._identity = identity
         self._governor = governor or Unrestrained()
+        self._updates = updates or NoUpdates()
         self._state = _State.OFF
         self._flow = Flow(options.stall_s, options.rate_max)
         self._backoff = Backoff(options.backoff_base_s, options.backoff_max_s, rng)
@@ -102,7 +104,8 @@ class GatewaySync:
             generation_seen=self._view.generation_seen(),
             epochs=tuple(self._view.offers()),
             series_sets=tuple(self._view.series_sets_in_use()),
-            models=self._identity.models,
+            models=self._updates.running(),
+            nonce=self._updates.nonce(),
         )
         return [self._hello]
 
@@ -131,6 +134,10 @@ class GatewaySync:
         if self._sender is None:
             return []
         self._sender.committed(now, alarm=alarm)
+        return self._pump(now)
+
+    def reported(self, now: float) -> list[GatewayFrame]:
+        """There are new reports of updates."""
         return self._pump(now)
 
     def flush(self, now: float) -> list[GatewayFrame]:
@@ -192,6 +199,8 @@ class GatewaySync:
             if isinstance(frame, Welcome):
                 return self._welcome(frame, now)
             return self._leave(Disconnect(Reason.PROTOCOL, f"{type(frame).__name__} before Welcome"))
+        if isinstance(frame, AssignmentFrame):
+            return self._assigned(frame)
         out = self._answers.take(frame, now)
         if isinstance(out, Disconnect):
             return self._leave(out)
@@ -200,6 +209,13 @@ class GatewaySync:
             self._last_ack_at = now
         self._last_error = self._answers.last_refusal or self._last_error
         return out + self._pump(now)
+
+    def _assigned(self, frame: AssignmentFrame) -> list[GatewayFrame]:
+        assert self._hello is not None
+        if not self._hello.nonce:
+            return self._leave(Disconnect(Reason.PROTOCOL, "an assignment that nobody asked for"))
+        self._updates.assigned(frame.document, self._hello.nonce)
+        return []
 
     def _leave(self, wish: Disconnect) -> list[GatewayFrame]:
         if self.wants_disconnect is None:
@@ -228,7 +244,10 @@ class GatewaySync:
         self._governor.told_time(welcome.server_time_us, now)
         self._state = _State.OPEN
         self._welcomed_at = now
-        self._sender = Sender(self._view, self._flow, self._governor, hello, self._sendings, self._options.batch_s)
+        updates = self._updates if welcome.takes_reports else NoUpdates()
+        self._sender = Sender(
+            self._view, self._flow, self._governor, hello, self._sendings, self._options.batch_s, updates
+        )
         self._answers = Answers(self._view, self._flow, self._sender, welcome.generation)
         if self._view.next_seq() > current.next_seq:
             self._sender.live_since = now

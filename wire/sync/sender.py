@@ -9,16 +9,27 @@ from typing import TypeVar
 from wire.alarm import AlarmKey
 from wire.ranges import Range
 from wire.sync.flow import MERGE_BYTES_MAX, Flow, Sent
-from wire.sync.frames import AlarmsFrame, GatewayFrame, Hello, MessageFrame, SeriesSetsFrame, TombstonesFrame
+from wire.sync.frames import (
+    AlarmsFrame,
+    GatewayFrame,
+    Hello,
+    MessageFrame,
+    ReportsFrame,
+    SeriesSetsFrame,
+    TombstonesFrame,
+)
 from wire.sync.lanes import Lane, Lanes, Parcel
 from wire.sync.leave import Governor, Leave
 from wire.sync.outbox_view import OutboxView
+from wire.sync.updates import Updates
 
 TOMBSTONES_PER_FRAME = 64  # about 2 kB: an alarm behind them waits 1 s on a GPRS link
 TOMBSTONE_BYTES = 32  # on the wire, about; only the stall timer asks
 ALARMS_PER_FRAME = 16  # about 2 kB: the first is there after 1 s on a GPRS link
 ALARMS_IN_FLIGHT_MAX = 4 * ALARMS_PER_FRAME
 ALARM_BYTES = 128  # on the wire, about; only the stall timer asks
+REPORTS_PER_FRAME = 8  # about 2 kB
+REPORT_BYTES = 256  # on the wire, about; only the stall timer asks
 MESSAGE_ID_MAX = (1 << 32) - 1
 T = TypeVar("T")
 
@@ -48,7 +59,14 @@ class Sender:
     """Made when Welcome has come, gone with the stream."""
 
     def __init__(
-        self, view: OutboxView, flow: Flow, governor: Governor, hello: Hello, sendings: Sendings, batch_s: float
+        self,
+        view: OutboxView,
+        flow: Flow,
+        governor: Governor,
+        hello: Hello,
+        sendings: Sendings,
+        batch_s: float,
+        updates: Updates,
     ) -> None:
         self.current_epoch = hello.epochs[-1].epoch
         self.live_since: float | None = None  # when the oldest live atom that waits was committed
@@ -58,11 +76,13 @@ class Sender:
         self._governor = governor
         self._sendings = sendings
         self._batch_s = batch_s
+        self._updates = updates
         self._lanes = Lanes(view, [offer.epoch for offer in hello.epochs], hello.epochs[-1].next_seq)
         self._next_seq = {offer.epoch: offer.next_seq for offer in hello.epochs}
         self._in_flight: dict[int, _InFlight] = {}
         self._tombstones: set[tuple[int, int, int, int]] = set()  # keys on their way
         self._alarms: set[AlarmKey] = set()  # on their way
+        self._reports: set[int] = set()  # on their way
         self._sets_sent: dict[int, int] = {}  # and the id of the next message then
         self._pumped_at = 0.0
         self._paced = False  # the rate cap holds bulk back
@@ -110,7 +130,7 @@ class Sender:
         size = 0
         self.leave = leave = self._governor.leave(now)
         out: list[GatewayFrame] = [*self._alarm_frames(now)] if leave.alarms else []
-        out += self._tombstone_frames(now) if leave.bulk else []
+        out += self._tombstone_frames(now) + self._report_frames(now) if leave.bulk else []
         self._next_seq[self.current_epoch] = self._view.next_seq()
         merging = self.live_due is not None and now < self.live_due
         for lane in self._lanes:
@@ -167,6 +187,13 @@ class Sender:
         self._alarms -= arrived
         self._flow.answered(ALARM_BYTES * len(arrived), now)
 
+    def reports_arrived(self, ids: Iterable[int], now: float) -> None:
+        """The cloud has recorded them."""
+        arrived = self._reports.intersection(ids)
+        self._reports -= arrived
+        self._updates.reports_acked(arrived)
+        self._flow.answered(REPORT_BYTES * len(arrived), now)
+
     def _message(self, lane: Lane, now: float) -> MessageFrame | None:
         """The next message of a lane; None when the lane is empty or has to wait."""
         size = self._flow.message_bytes
@@ -201,7 +228,18 @@ class Sender:
         self._flow.expect(ALARM_BYTES * len(found), now)
         return [AlarmsFrame(tuple(found))]
 
-    def _tombstone_frames(self, now: float) -> list[TombstonesFrame]:
+    def _report_frames(self, now: float) -> list[GatewayFrame]:
+        """One frame of reports at a time."""
+        if self._reports:
+            return []
+        found = self._updates.reports()[:REPORTS_PER_FRAME]
+        if not found:
+            return []
+        self._reports = {report.id for report in found}
+        self._flow.expect(REPORT_BYTES * len(self._reports), now)
+        return [ReportsFrame(tuple(found))]
+
+    def _tombstone_frames(self, now: float) -> list[GatewayFrame]:
         """One frame of tombstones at a time; those of an epoch that Hello did not name wait for the next stream."""
         if self._tombstones:
             return []

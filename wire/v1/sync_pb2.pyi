@@ -7,35 +7,39 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class GatewayFrame(_message.Message):
-    __slots__ = ("hello", "message", "tombstones", "series_sets", "alarms")
+    __slots__ = ("hello", "message", "tombstones", "series_sets", "alarms", "reports")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     TOMBSTONES_FIELD_NUMBER: _ClassVar[int]
     SERIES_SETS_FIELD_NUMBER: _ClassVar[int]
     ALARMS_FIELD_NUMBER: _ClassVar[int]
+    REPORTS_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     message: Message
     tombstones: Tombstones
     series_sets: SeriesSets
     alarms: Alarms
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., message: _Optional[_Union[Message, _Mapping]] = ..., tombstones: _Optional[_Union[Tombstones, _Mapping]] = ..., series_sets: _Optional[_Union[SeriesSets, _Mapping]] = ..., alarms: _Optional[_Union[Alarms, _Mapping]] = ...) -> None: ...
+    reports: Reports
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., message: _Optional[_Union[Message, _Mapping]] = ..., tombstones: _Optional[_Union[Tombstones, _Mapping]] = ..., series_sets: _Optional[_Union[SeriesSets, _Mapping]] = ..., alarms: _Optional[_Union[Alarms, _Mapping]] = ..., reports: _Optional[_Union[Reports, _Mapping]] = ...) -> None: ...
 
 class CloudFrame(_message.Message):
-    __slots__ = ("welcome", "ack", "overlap", "need_series", "refused")
+    __slots__ = ("welcome", "ack", "overlap", "need_series", "refused", "assignment")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     ACK_FIELD_NUMBER: _ClassVar[int]
     OVERLAP_FIELD_NUMBER: _ClassVar[int]
     NEED_SERIES_FIELD_NUMBER: _ClassVar[int]
     REFUSED_FIELD_NUMBER: _ClassVar[int]
+    ASSIGNMENT_FIELD_NUMBER: _ClassVar[int]
     welcome: Welcome
     ack: Ack
     overlap: Overlap
     need_series: NeedSeries
     refused: Refused
-    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., overlap: _Optional[_Union[Overlap, _Mapping]] = ..., need_series: _Optional[_Union[NeedSeries, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ...) -> None: ...
+    assignment: Assignment
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., overlap: _Optional[_Union[Overlap, _Mapping]] = ..., need_series: _Optional[_Union[NeedSeries, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ..., assignment: _Optional[_Union[Assignment, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("protocol", "machine", "agent_version", "config_version", "models", "generation_seen", "epochs", "series_sets")
+    __slots__ = ("protocol", "machine", "agent_version", "config_version", "models", "generation_seen", "epochs", "series_sets", "nonce")
     class ModelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -51,6 +55,7 @@ class Hello(_message.Message):
     GENERATION_SEEN_FIELD_NUMBER: _ClassVar[int]
     EPOCHS_FIELD_NUMBER: _ClassVar[int]
     SERIES_SETS_FIELD_NUMBER: _ClassVar[int]
+    NONCE_FIELD_NUMBER: _ClassVar[int]
     protocol: int
     machine: bytes
     agent_version: str
@@ -59,7 +64,8 @@ class Hello(_message.Message):
     generation_seen: int
     epochs: _containers.RepeatedCompositeFieldContainer[EpochOffer]
     series_sets: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, protocol: _Optional[int] = ..., machine: _Optional[bytes] = ..., agent_version: _Optional[str] = ..., config_version: _Optional[str] = ..., models: _Optional[_Mapping[str, str]] = ..., generation_seen: _Optional[int] = ..., epochs: _Optional[_Iterable[_Union[EpochOffer, _Mapping]]] = ..., series_sets: _Optional[_Iterable[int]] = ...) -> None: ...
+    nonce: bytes
+    def __init__(self, protocol: _Optional[int] = ..., machine: _Optional[bytes] = ..., agent_version: _Optional[str] = ..., config_version: _Optional[str] = ..., models: _Optional[_Mapping[str, str]] = ..., generation_seen: _Optional[int] = ..., epochs: _Optional[_Iterable[_Union[EpochOffer, _Mapping]]] = ..., series_sets: _Optional[_Iterable[int]] = ..., nonce: _Optional[bytes] = ...) -> None: ...
 
 class EpochOffer(_message.Message):
     __slots__ = ("epoch", "next_seq", "offered", "predecessor", "predecessor_next_seq", "given_up")
@@ -206,18 +212,20 @@ class SeriesDef(_message.Message):
     def __init__(self, sensor: _Optional[str] = ..., channel: _Optional[str] = ..., unit: _Optional[str] = ..., value_type: _Optional[int] = ..., num: _Optional[int] = ..., den: _Optional[int] = ..., off: _Optional[int] = ..., device_class: _Optional[str] = ..., low: _Optional[float] = ..., high: _Optional[float] = ..., rate_max: _Optional[float] = ..., calibration: _Optional[int] = ...) -> None: ...
 
 class Welcome(_message.Message):
-    __slots__ = ("generation", "coverage", "server_time_us", "credit_bytes", "need_series")
+    __slots__ = ("generation", "coverage", "server_time_us", "credit_bytes", "need_series", "takes_reports")
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     COVERAGE_FIELD_NUMBER: _ClassVar[int]
     SERVER_TIME_US_FIELD_NUMBER: _ClassVar[int]
     CREDIT_BYTES_FIELD_NUMBER: _ClassVar[int]
     NEED_SERIES_FIELD_NUMBER: _ClassVar[int]
+    TAKES_REPORTS_FIELD_NUMBER: _ClassVar[int]
     generation: int
     coverage: _containers.RepeatedCompositeFieldContainer[Coverage]
     server_time_us: int
     credit_bytes: int
     need_series: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, generation: _Optional[int] = ..., coverage: _Optional[_Iterable[_Union[Coverage, _Mapping]]] = ..., server_time_us: _Optional[int] = ..., credit_bytes: _Optional[int] = ..., need_series: _Optional[_Iterable[int]] = ...) -> None: ...
+    takes_reports: bool
+    def __init__(self, generation: _Optional[int] = ..., coverage: _Optional[_Iterable[_Union[Coverage, _Mapping]]] = ..., server_time_us: _Optional[int] = ..., credit_bytes: _Optional[int] = ..., need_series: _Optional[_Iterable[int]] = ..., takes_reports: _Optional[bool] = ...) -> None: ...
 
 class Coverage(_message.Message):
     __slots__ = ("stored", "tombstoned")
@@ -228,20 +236,22 @@ class Coverage(_message.Message):
     def __init__(self, stored: _Optional[_Iterable[int]] = ..., tombstoned: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Ack(_message.Message):
-    __slots__ = ("generation", "stored", "tombstones", "credit_bytes", "message_ids", "alarms")
+    __slots__ = ("generation", "stored", "tombstones", "credit_bytes", "message_ids", "alarms", "reports")
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     STORED_FIELD_NUMBER: _ClassVar[int]
     TOMBSTONES_FIELD_NUMBER: _ClassVar[int]
     CREDIT_BYTES_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_IDS_FIELD_NUMBER: _ClassVar[int]
     ALARMS_FIELD_NUMBER: _ClassVar[int]
+    REPORTS_FIELD_NUMBER: _ClassVar[int]
     generation: int
     stored: _containers.RepeatedCompositeFieldContainer[AckedRanges]
     tombstones: _containers.RepeatedCompositeFieldContainer[Tombstone]
     credit_bytes: int
     message_ids: _containers.RepeatedScalarFieldContainer[int]
     alarms: _containers.RepeatedCompositeFieldContainer[AlarmKey]
-    def __init__(self, generation: _Optional[int] = ..., stored: _Optional[_Iterable[_Union[AckedRanges, _Mapping]]] = ..., tombstones: _Optional[_Iterable[_Union[Tombstone, _Mapping]]] = ..., credit_bytes: _Optional[int] = ..., message_ids: _Optional[_Iterable[int]] = ..., alarms: _Optional[_Iterable[_Union[AlarmKey, _Mapping]]] = ...) -> None: ...
+    reports: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, generation: _Optional[int] = ..., stored: _Optional[_Iterable[_Union[AckedRanges, _Mapping]]] = ..., tombstones: _Optional[_Iterable[_Union[Tombstone, _Mapping]]] = ..., credit_bytes: _Optional[int] = ..., message_ids: _Optional[_Iterable[int]] = ..., alarms: _Optional[_Iterable[_Union[AlarmKey, _Mapping]]] = ..., reports: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class AckedRanges(_message.Message):
     __slots__ = ("epoch_index", "ranges")
@@ -276,3 +286,33 @@ class Refused(_message.Message):
     code: str
     detail: str
     def __init__(self, message_id: _Optional[int] = ..., code: _Optional[str] = ..., detail: _Optional[str] = ...) -> None: ...
+
+class Assignment(_message.Message):
+    __slots__ = ("document",)
+    DOCUMENT_FIELD_NUMBER: _ClassVar[int]
+    document: bytes
+    def __init__(self, document: _Optional[bytes] = ...) -> None: ...
+
+class Reports(_message.Message):
+    __slots__ = ("reports",)
+    REPORTS_FIELD_NUMBER: _ClassVar[int]
+    reports: _containers.RepeatedCompositeFieldContainer[Report]
+    def __init__(self, reports: _Optional[_Iterable[_Union[Report, _Mapping]]] = ...) -> None: ...
+
+class Report(_message.Message):
+    __slots__ = ("id", "at_us", "family", "release", "stage", "reason", "text")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    AT_US_FIELD_NUMBER: _ClassVar[int]
+    FAMILY_FIELD_NUMBER: _ClassVar[int]
+    RELEASE_FIELD_NUMBER: _ClassVar[int]
+    STAGE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    at_us: int
+    family: str
+    release: str
+    stage: str
+    reason: str
+    text: str
+    def __init__(self, id: _Optional[int] = ..., at_us: _Optional[int] = ..., family: _Optional[str] = ..., release: _Optional[str] = ..., stage: _Optional[str] = ..., reason: _Optional[str] = ..., text: _Optional[str] = ...) -> None: ...

@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 
 from cloud_sync.cli import main as cloud_sync
 from cloud_sync.ota_cli import main as edge_ota
+from cloud_sync.rollout.ceremony import DIRECTOR
 from cloud_sync.rollout.keys import load_key
 from cloud_sync.rollout.repository import Repository
 from cloud_sync.rollout.resigning import keep_current
@@ -85,7 +86,9 @@ def test_the_service_holds_no_key_that_can_install(place: Path) -> None:
     held = {
         load_key(path, None).public_key.keyid for path in (place / "data").rglob("*.key") if path.parent.name == "ota"
     }
-    assert held == {*root.roles["snapshot"].keyids, *root.roles["timestamp"].keyids}
+    online = {*root.roles["snapshot"].keyids, *root.roles["timestamp"].keyids, *root.unrecognized_fields[DIRECTOR]}
+    assert held == online
+    assert not held & powerful
     assert held & powerful == set()
     secrets = [load_key(path, PASSPHRASE).private_bytes for path in (place / "keys").glob("*.key")]
     everything = [path.read_bytes() for path in (place / "data").rglob("*") if path.is_file()]

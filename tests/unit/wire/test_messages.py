@@ -20,6 +20,7 @@ from wire.sync.frames import (
     EPOCHS_MAX,
     Ack,
     AlarmsFrame,
+    AssignmentFrame,
     EpochCoverage,
     EpochOffer,
     Hello,
@@ -27,10 +28,12 @@ from wire.sync.frames import (
     NeedSeries,
     Overlap,
     Refused,
+    ReportsFrame,
     SeriesSetsFrame,
     TombstonesFrame,
     Welcome,
 )
+from wire.sync.updates import Report
 from wire.v1 import sync_pb2 as pb
 
 EPOCHS = (11, 22, 33)
@@ -104,7 +107,9 @@ alarms = st.builds(
     st.sampled_from(Severity),
 )
 alarm_keys = st.tuples(alarm_ids, phases.map(int), int64)
+reports = st.builds(Report, alarm_ids, int64, words, words, words, words, words)
 gateway_frames = st.one_of(
+    st.builds(ReportsFrame, st.lists(reports, max_size=4).map(tuple)),
     st.builds(AlarmsFrame, st.lists(st.tuples(st.sampled_from(EPOCHS), alarms), max_size=4).map(tuple)),
     st.builds(MessageFrame, ids, st.sampled_from(EPOCHS), hashes, st.binary(min_size=1, max_size=40)),
     st.builds(TombstonesFrame, st.lists(tombstones(), max_size=4).map(tuple)),
@@ -118,6 +123,7 @@ cloud_frames = st.one_of(
         int64,
         hashes,
         st.lists(hashes, max_size=3).map(tuple),
+        st.booleans(),
     ),
     st.builds(
         Ack,
@@ -127,7 +133,9 @@ cloud_frames = st.one_of(
         st.lists(ids, max_size=3).map(tuple),
         hashes,
         st.lists(alarm_keys, max_size=3).map(tuple),
+        st.lists(alarm_ids, max_size=3).map(tuple),
     ),
+    st.builds(AssignmentFrame, st.binary(min_size=1, max_size=40)),
     st.builds(Overlap, ids, coverages()),
     st.builds(NeedSeries, ids, st.lists(hashes, max_size=3).map(tuple)),
     st.builds(Refused, ids, words, words),
@@ -166,7 +174,8 @@ def ends() -> tuple[GatewayFrames, CloudFrames]:
     st.dictionaries(words, words, max_size=3),
 )
 def test_hello_round_trip(offers: list[EpochOffer], text: str, models: dict[str, str]) -> None:
-    frame = Hello(b"machine", text, text, 1 << 63, tuple(offers), (3,), tuple(sorted(models.items())))
+    models_told = tuple(sorted(models.items()))
+    frame = Hello(b"machine", text, text, 1 << 63, tuple(offers), (3,), models_told, nonce=b"n" * len(offers))
     assert CloudFrames().decode(GatewayFrames().encode(frame)) == frame
 
 
@@ -227,6 +236,12 @@ def alarm(**fields: Any) -> bytes:
         gateway_bytes(hello=pb.Hello(protocol=1)),
         gateway_bytes(hello=pb.Hello(protocol=1, epochs=[pb.EpochOffer(epoch=1 + n) for n in range(EPOCHS_MAX + 1)])),
         gateway_bytes(hello=pb.Hello(protocol=1, machine=bytes(33), epochs=[pb.EpochOffer(epoch=1)])),
+        gateway_bytes(hello=pb.Hello(protocol=1, nonce=bytes(33), epochs=[pb.EpochOffer(epoch=1)])),
+        gateway_bytes(reports=pb.Reports(reports=[pb.Report(id=0)])),
+        gateway_bytes(reports=pb.Reports(reports=[pb.Report(id=1 << 63)])),
+        gateway_bytes(reports=pb.Reports(reports=[pb.Report(id=1, text="t" * 2000)])),
+        gateway_bytes(reports=pb.Reports(reports=[pb.Report(id=1, stage="\0")])),
+        gateway_bytes(reports=pb.Reports(reports=[pb.Report(id=1)] * 257)),
         gateway_bytes(hello=pb.Hello(protocol=1, agent_version="v" * 2000, epochs=[pb.EpochOffer(epoch=1)])),
         gateway_bytes(hello=pb.Hello(protocol=1, agent_version="\0", epochs=[pb.EpochOffer(epoch=1)])),
         gateway_bytes(hello=pb.Hello(protocol=1, series_sets=[1 << 63], epochs=[pb.EpochOffer(epoch=1)])),
@@ -296,6 +311,10 @@ def test_the_cloud_refuses(data: bytes) -> None:
         cloud_bytes(ack=pb.Ack(alarms=[pb.AlarmKey(id=1, phase=1)] * 1025)),
         cloud_bytes(need_series=pb.NeedSeries(ids=[1 << 63])),
         cloud_bytes(refused=pb.Refused(code="c" * 2000)),
+        cloud_bytes(assignment=pb.Assignment()),
+        cloud_bytes(assignment=pb.Assignment(document=bytes((16 << 10) + 1))),
+        cloud_bytes(ack=pb.Ack(reports=[0])),
+        cloud_bytes(ack=pb.Ack(reports=[1] * 257)),
     ],
 )
 def test_the_gateway_refuses(data: bytes) -> None:

@@ -56,7 +56,7 @@ def message(number: int, size: int = 10, epoch: int = 2) -> MessageFrame:
 def test_welcome_says_what_the_catalog_said() -> None:
     session = CloudSession("gw", SessionOptions(100))
     session.received(HELLO)
-    assert session.welcome(ANSWER, 123) == Welcome(77, ANSWER.coverage, 123, 100, (5,))
+    assert session.welcome(ANSWER, 123) == Welcome(77, ANSWER.coverage, 123, 100, (5,), True)
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from cloud_sync.catalog.sql_catalog import SqlCatalog
+from cloud_sync.grpc_api.assigning import Assigning
 from cloud_sync.grpc_api.stream import Stream, StreamPorts
 from cloud_sync.ingest.group_commit import GroupCommit
 from cloud_sync.ingest.ingestor import Ingestor
 from cloud_sync.metrics import Metrics
+from cloud_sync.rollout.director import Director
 from cloud_sync.storage.local_store import LocalStore
 from tests.unit.cloud_sync.gateway import ROOM, hello, message
 from wire.clock import SystemClock
@@ -62,7 +64,8 @@ class Service:
         self.catalog = SqlCatalog.open(folder / "catalog.sqlite", clock)
         ingestor = Ingestor(self.catalog, LocalStore(folder / "objects"), clock, self.metrics)
         self.group = GroupCommit(ingestor, self.metrics)
-        self._ports = StreamPorts(ingestor, self.group, self.catalog, clock, self.metrics, asyncio.to_thread)
+        assigning = Assigning(self.catalog.assignments, Director(folder / "ota", clock), clock, asyncio.to_thread)
+        self._ports = StreamPorts(ingestor, self.group, self.catalog, clock, self.metrics, asyncio.to_thread, assigning)
 
     @property
     def withheld(self) -> float:

@@ -28,6 +28,7 @@ from cloud_sync.auth.ca import PkiFiles, create_ca, issue_gateway
 from cloud_sync.catalog.sql_catalog import SqlCatalog
 from cloud_sync.errors import CatalogDown, ConfigInvalid
 from cloud_sync.grpc_api import stream as stream_module
+from cloud_sync.grpc_api.assigning import Assigning, UpdateDesk
 from cloud_sync.grpc_api.enrol import EnrolDesk, EnrolServer
 from cloud_sync.grpc_api.peer import Gatekeeper
 from cloud_sync.grpc_api.server import STREAMS_PER_GATEWAY_MAX, Credentials, GrpcServer
@@ -35,6 +36,8 @@ from cloud_sync.grpc_api.stream import Stream, StreamPorts, merge_acks
 from cloud_sync.ingest.group_commit import GroupCommit
 from cloud_sync.ingest.ingestor import Ingestor
 from cloud_sync.metrics import Metrics
+from cloud_sync.rollout.director import Director
+from cloud_sync.rollout.shelf import Shelf
 from cloud_sync.storage.local_store import LocalStore
 from tests.unit.cloud_sync.gateway import EPOCH, ROOM, Client, connect, hello, message
 from wire.clock import SystemClock
@@ -86,15 +89,19 @@ async def cloud(tmp_path: Path) -> AsyncIterator[Cloud]:
     group = GroupCommit(ingestor, metrics)
     with ThreadPoolExecutor(1) as pool:
         run_blocking = partial(asyncio.get_running_loop().run_in_executor, pool)
-        ports = StreamPorts(ingestor, group, catalog, clock, metrics, run_blocking)
+        director = Director(tmp_path / "ota", clock)
+        assigning = Assigning(catalog.assignments, director, clock, run_blocking)
+        ports = StreamPorts(ingestor, group, catalog, clock, metrics, run_blocking, assigning)
         credentials = Credentials(files.ca.read_bytes(), files.server.read_bytes(), files.server_key.read_bytes())
         access = catalog.access
         authority = Authority.load(files.ca, files.ca_key)
         desk = EnrolDesk(access, authority, credentials.ca, clock, run_blocking, sync_port=lambda: port)
         gatekeeper = Gatekeeper(access, run_blocking)
-        server = GrpcServer(credentials, lambda gateway: Stream(gateway, ports), metrics, gatekeeper, desk.identified)
+        unary = {**desk.identified, **UpdateDesk(Shelf(store)).methods}
+        server = GrpcServer(credentials, lambda gateway: Stream(gateway, ports), metrics, gatekeeper, unary)
         enrolment = EnrolServer(credentials, desk.open, clock, metrics)
         running = asyncio.create_task(group.run())
+        telling = asyncio.create_task(assigning.run())
         port = await server.start("127.0.0.1", 0)
         keys = issue(files, "gw-a", tmp_path / "gw-a")
         enrol_port = await enrolment.start("127.0.0.1", 0)
@@ -103,7 +110,8 @@ async def cloud(tmp_path: Path) -> AsyncIterator[Cloud]:
         await enrolment.stop()
         await server.stop()
         running.cancel()
-        await asyncio.wait({running})
+        telling.cancel()
+        await asyncio.wait({running, telling})
     catalog.close()
 
 

@@ -35,7 +35,7 @@ class Fleet:
         self.repository = Repository(self.store)
         self.ceremony = Ceremony(self.repository, self.clock)
         self.root, self.targets, self.team = quorum(), quorum(), quorum()
-        self.online = {role: CryptoSigner.generate_ed25519() for role in ROLES}
+        self.online = {role: CryptoSigner.generate_ed25519() for role in (*ROLES, "director")}
         self.first_root = self.ceremony.begin(self.root, self.targets, self.online)
         self.ceremony.add_family(family, self.team, self.targets.signers)
         self.roles = OnlineRoles(self.repository, self.online, self.clock)
