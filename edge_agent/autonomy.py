@@ -40,8 +40,8 @@ class Autonomy:
         return self._room(stats) * age_s / (stats.grown_bytes - grown)
 
     def _room(self, stats: OutboxStats) -> int:
-        room = stats.disk_bytes_max - stats.used_bytes
+        room = stats.disk_bytes_max - stats.used_bytes + stats.history_bytes  # the history goes first
         with suppress(OSError):
             disk = os.statvfs(self._state_dir)
-            room = min(room, disk.f_bavail * disk.f_frsize + stats.disk_bytes - stats.used_bytes)
+            room = min(room, disk.f_bavail * disk.f_frsize + stats.disk_bytes - stats.used_bytes + stats.history_bytes)
         return max(0, room)

@@ -31,6 +31,8 @@ runtime_dir = "/run/edge-agent"     # the journal and the control socket; should
 
 [buffer]
 max_size = "2 GB"                   # then the oldest low-priority readings go first, and that is recorded
+# min_free = "64 MB"                # on the disk; there the buffer stops growing too
+# history_size = "200 MB"           # readings that stay here after the cloud has them: edge-agent buffer export
 commit_interval = "5s"              # the most that a power cut can cost
 
 [bus.i2c-1]

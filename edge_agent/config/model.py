@@ -121,6 +121,9 @@ class BufferSection(Section, frozen=True):
     """[buffer]: what is kept while the cloud is away."""
 
     max_size: Annotated[int, _size(8_000_000, 1 << 50)] = 2_000_000_000
+    min_free: Annotated[int, _size(0, 1 << 50)] = 64_000_000  # left free on the disk; at most a twentieth of it
+    history_size: Annotated[int, _size(0, 1 << 50)] = 0  # acknowledged readings that stay; 0: none
+    history_age: Annotated[float, duration(1, 3650 * 86400)] = 30 * 86400.0
     commit_interval: Annotated[float, duration(0.1, 3600)] = 5.0  # the most a power cut can cost
     journal_size: Annotated[int, _size(65_536, 1 << 30)] = 4 << 20
 

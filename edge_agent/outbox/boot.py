@@ -13,7 +13,9 @@ from dataclasses import dataclass
 
 from edge_agent.outbox.journal import RingHead
 from edge_agent.outbox.options import OutboxOptions
-from edge_agent.outbox.outbox import EpochRow, Outbox, new_id
+from edge_agent.outbox.outbox import Outbox
+from edge_agent.outbox.rows import EpochRow
+from edge_agent.outbox.texts import new_id
 from wire.reading import LossReason, Tombstone
 
 log = logging.getLogger(__name__)

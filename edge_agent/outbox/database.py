@@ -13,7 +13,7 @@ from edge_agent.errors import AgentError, OutboxCorrupt, OutboxFull, StateBusy, 
 from edge_agent.outbox.options import KIB, OutboxOptions
 
 APPLICATION_ID = 0x54474F42  # "TGOB"
-VERSION = 2
+VERSION = 3
 # A commit of 2.5 kB of readings with an ack of as many writes 8.9 kB of WAL at 1024, 14.3 at 2048, 28.8 at 4096; one of
 # 300 B 6.3, 9.1 and 13.7. 512 would save a third more, in pieces smaller than any file system's block.
 PAGE_BYTES = 1024
@@ -21,6 +21,8 @@ FRAME_BYTES = PAGE_BYTES + 24
 CACHE_KIB = 512
 BUSY_S = 10.0
 RESERVE_EXTRA = 256 * KIB  # beside the WAL's length: a few new pages
+FLOOR_SHARE = 20  # the floor is at most this part of the disk: a small partition is there to be used
+DAMAGED = ".corrupt"  # after the name of a damaged file that was put aside
 SUSPECT = "outbox.suspect"  # a damaged page was met at run time: check the whole file at the next start
 
 
@@ -103,12 +105,47 @@ class Database:
 
     @property
     def size(self) -> int:
-        """Bytes on disk: database, WAL, reserve."""
-        return sum(_size(path) for path in (self.path, self._wal, self._reserve))
+        """Bytes on disk: database, WAL, reserve, and the copy of a damaged outbox."""
+        return _size(self.path) + self._beside()
 
     def used(self) -> int:
-        """Bytes in use: pages that are not free, WAL, reserve."""
-        return self._pragma("page_count") * PAGE_BYTES - self.free_bytes() + _size(self._wal) + _size(self._reserve)
+        """Bytes in use: pages that are not free, and all beside the database."""
+        return self._pragma("page_count") * PAGE_BYTES - self.free_bytes() + self._beside()
+
+    def limit(self, *, growing: bool = True) -> int:
+        """Bytes that may be in use: the budget, or less where the disk would have less free than its floor.
+
+        `growing=False`: no more than there are.
+
+        Raises:
+            StateUnusable: the disk does not say how much is free.
+        """
+        grown = self._pragma("page_count") * PAGE_BYTES + self._beside()  # some of it is still in the WAL
+        if not growing:
+            return min(self._options.bytes_max, grown)
+        free, floor = self._disk()
+        return min(self._options.bytes_max, max(grown, self.size + free - floor)) if floor else self._options.bytes_max
+
+    def is_disk_taken(self) -> bool:
+        """Is the disk so far below its floor that another program must have filled it? Raises as `limit`."""
+        free, floor = self._disk()
+        return free < floor // 2
+
+    def _disk(self) -> tuple[int, int]:
+        """Bytes free for us, and those that shall stay free."""
+        try:
+            disk = os.statvfs(self.path.parent)
+        except OSError as error:
+            raise StateUnusable(f"{self.path.parent}: {error.strerror}. Try: df {self.path.parent}") from error
+        floor = min(self._options.floor_bytes, disk.f_blocks * disk.f_frsize // FLOOR_SHARE)
+        return disk.f_bavail * disk.f_frsize, floor
+
+    def drop_damaged(self) -> bool:
+        """Delete the copy of a damaged outbox that is kept for people; False when there is none."""
+        found = [path for path in self._damaged if path.exists()]
+        for path in found:
+            path.unlink(missing_ok=True)
+        return bool(found)
 
     def free_bytes(self) -> int:
         """What can be written without the file growing."""
@@ -158,6 +195,14 @@ class Database:
     def _wal(self) -> Path:
         return self.path.with_name(self.path.name + "-wal")
 
+    @property
+    def _damaged(self) -> tuple[Path, Path]:
+        aside = self.path.with_name(self.path.name + DAMAGED)
+        return aside, aside.with_name(aside.name + "-wal")
+
+    def _beside(self) -> int:
+        return sum(_size(path) for path in (self._wal, self._reserve, *self._damaged))
+
     def _pragma(self, name: str) -> int:
         return int(self.connection.execute(f"PRAGMA {name}").fetchone()[0])
 
@@ -201,6 +246,7 @@ class Database:
         self._check_whole()
         execute("PRAGMA journal_mode = WAL")
         execute("PRAGMA synchronous = FULL")
+        execute(f"PRAGMA journal_size_limit = {self._options.wal_bytes}")  # one large transaction leaves no long WAL
         execute(f"PRAGMA wal_autocheckpoint = {self._options.wal_bytes // 2 // FRAME_BYTES}")
         if version < VERSION:
             from edge_agent.outbox.schema import migrate

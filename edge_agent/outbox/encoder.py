@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from edge_agent.outbox.outbox import NewAtom
 from edge_agent.outbox.record import Entry
+from edge_agent.outbox.rows import NewAtom
 from wire.clock import Anchor
 from wire.codec import encode, zone
 from wire.merge import segment_of

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 KIB = 1024
@@ -16,6 +17,9 @@ class OutboxOptions:
     alarm_interval_s: float = 1.0  # alarms commit at once, but not more often than this
     journal_bytes: int = 4 * MIB  # RAM: how much may be taken while the disk is full
     bytes_max: int = 1024 * MIB  # budget of database, WAL and reserve together
+    floor_bytes: int = 0  # what the outbox leaves free on the disk; of a small disk at most a twentieth
+    history_bytes: int = 0  # of acknowledged atoms that stay here; 0: they go with their acknowledgement
+    history_age_s: float = math.inf  # by boottime, after which they go
     wal_bytes: int = 2 * MIB  # length that the WAL is grown to at the start, so that acks commit on a full disk
     check_bytes_max: int = 64 * MIB  # a larger file is not read whole at the start (64 MiB: about 3 s from a card)
 

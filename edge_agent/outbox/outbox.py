@@ -1,76 +1,25 @@
 """The outbox' tables and their rules. `docs/formats/outbox.md` explains them; `recorder` says when each is used.
 
-Every Seq below an epoch's `next_seq` is either in an atom here or settled: acknowledged, or given up in a tombstone.
-The settled ranges are kept as `low` (all below it) and a few rows above it.
+Every Seq below an epoch's `next_seq` is either owed to the cloud, and then in an atom here, or settled: acknowledged,
+or given up in a tombstone. The settled ranges are kept as `low` (all below it) and a few rows above it. An acknowledged
+atom may stay as history (`history`): it is settled all the same.
 """
 
 from __future__ import annotations
 
-import json
-import secrets
 from collections.abc import Iterable, Iterator
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 
-from edge_agent.errors import OutboxCorrupt
 from edge_agent.outbox.database import Database
 from edge_agent.outbox.keys import NUMBER_MAX, first_of, key, number_of
+from edge_agent.outbox.rows import EpochRow, NewAtom, Removed, Totals
+from edge_agent.outbox.texts import anchor_text, new_id, proven_set, set_text
 from wire.clock import Anchor
 from wire.ranges import SEQ_MAX, Range, RangeSet
 from wire.reading import LossReason, Priority, Tombstone
-from wire.series import SeriesDef, SeriesSet, StampUnit, ValueType
+from wire.series import SeriesSet
 
 ASIDE_MAX = 100  # refused atoms kept for people to look at
-
-
-@dataclass(frozen=True, slots=True)
-class EpochRow:
-    """One boot of this outbox, in the table's column order. `low`: all Seq below are settled. `rate`: cells per s."""
-
-    number: int
-    epoch: int
-    predecessor: int
-    predecessor_next_seq: int | None
-    next_seq: int
-    low: int
-    journal_lsn: int
-    atoms: int
-    cells: int
-    bytes: int
-    rate: float
-    anchor: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class NewAtom:
-    """An atom that is to be stored; `span` is its first and last stamp in microseconds."""
-
-    priority: Priority
-    first: int
-    count: int
-    span: Range
-    data: bytes
-
-    @property
-    def end(self) -> int:
-        """One past its last Seq."""
-        return self.first + self.count
-
-
-@dataclass(frozen=True, slots=True)
-class Removed:
-    """What went."""
-
-    ranges: RangeSet
-    atoms: int
-
-
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """What waits, over all epochs."""
-
-    atoms: int
-    cells: int
-    bytes: int
 
 
 class Outbox:
@@ -113,6 +62,10 @@ class Outbox:
         """Oldest first."""
         return [EpochRow(*row) for row in self._execute("SELECT * FROM epochs ORDER BY number")]
 
+    def epoch(self, number: int) -> EpochRow:
+        """The one with this number."""
+        return EpochRow(*self._execute("SELECT * FROM epochs WHERE number = ?", (number,)).fetchone())
+
     def current(self) -> EpochRow:
         """The last one."""
         row = self._execute("SELECT * FROM epochs ORDER BY number DESC LIMIT 1").fetchone()
@@ -131,7 +84,8 @@ class Outbox:
 
     def put_epoch(self, row: EpochRow) -> None:
         """Write a whole row."""
-        self._execute("REPLACE INTO epochs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", astuple(row))
+        marks = ", ".join("?" * len(EpochRow.__slots__))
+        self._execute(f"REPLACE INTO epochs VALUES ({marks})", astuple(row))  # noqa: S608 - marks
 
     def advance(self, row: EpochRow, next_seq: int, journal_lsn: int, rate: float, anchor: Anchor | None) -> None:
         """Where the current epoch stands after a commit."""
@@ -148,7 +102,8 @@ class Outbox:
 
     def totals(self) -> Totals:
         """Sums over the epochs' rows."""
-        return Totals(*self._execute("SELECT sum(atoms), sum(cells), sum(bytes) FROM epochs").fetchone())
+        sums = "sum(atoms), sum(cells), sum(bytes), sum(kept_atoms), sum(kept_bytes)"
+        return Totals(*self._execute(f"SELECT {sums} FROM epochs").fetchone())  # noqa: S608 - our own names
 
     # atoms
 
@@ -158,13 +113,13 @@ class Outbox:
             "INSERT INTO atoms VALUES (?, ?, ?, ?, ?, ?)",
             (key(row.number, atom.priority, atom.first), row.epoch, atom.count, *atom.span, atom.data),
         )
-        self._count(row.number, 1, atom.count, len(atom.data))
+        self.count(row.number, 1, atom.count, len(atom.data))
 
-    def remove(self, number: int, ranges: Iterable[Range], limit: int = SEQ_MAX) -> Removed:
-        """Delete up to `limit` atoms that lie wholly in `ranges`, and settle them."""
+    def remove(self, number: int, ranges: Iterable[Range], limit: int = SEQ_MAX, *, keep: bool = False) -> Removed:
+        """Settle up to `limit` atoms that are owed and lie wholly in `ranges`; they are deleted, or kept as history."""
         gone = RangeSet()
         atoms = 0
-        for first, end in ranges:
+        for first, end in RangeSet(ranges) & self.unsettled(self.epoch(number)):
             for priority in Priority:
                 low, high = key(number, priority, first), key(number, priority, end)
                 rows = self._execute(
@@ -173,8 +128,12 @@ class Outbox:
                     (low, high, high, limit - atoms),
                 ).fetchall()
                 if rows:
-                    self._execute("DELETE FROM atoms WHERE id BETWEEN ? AND ?", (rows[0][0], rows[-1][0]))
-                    self._count(number, -len(rows), -sum(row[1] for row in rows), -sum(row[2] for row in rows))
+                    size = sum(row[2] for row in rows)
+                    if keep:
+                        self.count_kept(number, len(rows), size)
+                    else:
+                        self._execute("DELETE FROM atoms WHERE id BETWEEN ? AND ?", (rows[0][0], rows[-1][0]))
+                    self.count(number, -len(rows), -sum(row[1] for row in rows), -size)
                     gone.update((first_of(row[0]), first_of(row[0]) + row[1]) for row in rows)
                     atoms += len(rows)
         self.settle(number, gone)
@@ -184,6 +143,15 @@ class Outbox:
         """These Seq numbers need nothing more of this outbox."""
         for first, end in ranges:
             self._settle(number, first, end)
+
+    def unsettle(self, number: int, ranges: RangeSet) -> None:
+        """The cloud has lost these ranges of an epoch, whose atoms are here: they are owed again."""
+        row = self.epoch(number)
+        owed = self.unsettled(row) | ranges
+        low = min(row.low, next(iter(owed))[0])
+        self._execute("DELETE FROM settled WHERE number = ?", (number,))
+        self._execute("UPDATE epochs SET low = ? WHERE number = ?", (low, number))
+        self.settle(number, RangeSet([(low, row.next_seq)]) - owed)
 
     def unsettled(self, row: EpochRow) -> RangeSet:
         """What this epoch still answers for."""
@@ -206,28 +174,31 @@ class Outbox:
         return held
 
     def oldest(self) -> tuple[int, int] | None:
-        """Epoch number and first stamp (microseconds) of the oldest atom."""
-        for (number,) in self._execute("SELECT number FROM epochs WHERE atoms > 0 ORDER BY number LIMIT 1").fetchall():
+        """Epoch number and first stamp (microseconds) of the oldest atom that is owed."""
+        for number, low in self._execute("SELECT number, low FROM epochs WHERE atoms > 0 ORDER BY number LIMIT 1"):
             firsts = [
                 self._execute(
                     "SELECT span_first_us FROM atoms WHERE id >= ? AND id < ? ORDER BY id LIMIT 1",
-                    (key(number, priority, 0), key(number, priority + 1, 0)),
+                    (key(number, priority, low), key(number, priority + 1, 0)),
                 ).fetchone()
                 for priority in Priority
             ]
             return number, min((row[0] for row in firsts if row is not None), default=0)
         return None
 
-    def candidates(self, priority: Priority) -> Iterator[tuple[int, int, int, int, int]]:
-        """Atoms of a class, oldest first: id, epoch, count, span."""
+    def owed(self, priority: Priority) -> Iterator[tuple[int, int, int, int, int]]:
+        """Atoms of a class that the cloud does not have, oldest first: id, epoch, count, span."""
         for row in self.epochs():
-            yield from self._execute(
-                "SELECT id, epoch, count, span_first_us, span_last_us FROM atoms WHERE id >= ? AND id < ? ORDER BY id",
-                (key(row.number, priority, 0), key(row.number, priority + 1, 0)),
-            )
+            for first, end in self.unsettled(row) if row.atoms else ():
+                yield from self._execute(
+                    "SELECT id, epoch, count, span_first_us, span_last_us FROM atoms WHERE id >= ? AND id < ? "
+                    "ORDER BY id",
+                    (key(row.number, priority, first), key(row.number, priority, end)),
+                )
 
     def atoms_from(self, row: EpochRow, first: int) -> list[NewAtom]:
-        """Atoms of an epoch that begin at `first` or later, in Seq order."""
+        """Atoms of an epoch that are owed and begin at `first` or later, in Seq order."""
+        owed = self.unsettled(row)
         atoms = [
             NewAtom(priority, first_of(atom_id), count, (span_first, span_last), data)
             for priority in Priority
@@ -235,6 +206,7 @@ class Outbox:
                 "SELECT id, count, span_first_us, span_last_us, data FROM atoms WHERE id >= ? AND id < ?",
                 (key(row.number, priority, first), key(row.number, priority + 1, 0)),
             )
+            if owed.overlaps(first_of(atom_id), first_of(atom_id) + count)
         ]
         return sorted(atoms, key=lambda atom: atom.first)
 
@@ -295,7 +267,15 @@ class Outbox:
         rows = self._execute("SELECT id, definition FROM series_sets").fetchall()
         return {set_id: proven_set(set_id, definition) for set_id, definition in rows}
 
-    def _count(self, number: int, atoms: int, cells: int, size: int) -> None:
+    def count_kept(self, number: int, atoms: int, size: int) -> None:
+        """So many atoms and bytes more are history."""
+        self._execute(
+            "UPDATE epochs SET kept_atoms = kept_atoms + ?, kept_bytes = kept_bytes + ? WHERE number = ?",
+            (atoms, size, number),
+        )
+
+    def count(self, number: int, atoms: int, cells: int, size: int) -> None:
+        """So many atoms, cells and bytes more are owed to the cloud."""
         self._execute(
             "UPDATE epochs SET atoms = atoms + ?, cells = cells + ?, bytes = bytes + ? WHERE number = ?",
             (atoms, cells, size, number),
@@ -316,44 +296,3 @@ class Outbox:
         )
         if not raised.rowcount:
             self._execute("INSERT INTO settled VALUES (?, ?, ?)", (number, first, end))
-
-
-def new_id() -> int:
-    """63 random bits, never 0: SQLite's integers are signed, and 0 means none."""
-    return secrets.randbelow(SEQ_MAX) + 1
-
-
-def anchor_text(anchor: Anchor) -> str:
-    """For the epochs' row."""
-    return json.dumps([anchor.boottime_us, anchor.wall_us, anchor.synchronised, anchor.uncertainty_us])
-
-
-def anchor_of(text: str | None) -> Anchor | None:
-    """Inverse of `anchor_text`."""
-    return None if text is None else Anchor(*json.loads(text))
-
-
-def set_text(series_set: SeriesSet) -> str:
-    """A definition as JSON; each series as it is hashed."""
-    series = [json.loads(definition.canonical) for definition in series_set.series]
-    return json.dumps({"stamp_unit": int(series_set.stamp_unit), "series": series}, separators=(",", ":"))
-
-
-def proven_set(set_id: int, text: str) -> SeriesSet:
-    """The definition that a row holds. Raises OutboxCorrupt unless its content hash is its id."""
-    try:
-        found = set_of(text)
-    except (ValueError, TypeError, KeyError) as error:
-        raise OutboxCorrupt(f"series set {set_id:016x} is not a definition: {error}") from error
-    if found.id != set_id:
-        raise OutboxCorrupt(f"series set {set_id:016x} holds another definition, {found.id:016x}")
-    return found
-
-
-def set_of(text: str) -> SeriesSet:
-    """Inverse of `set_text`."""
-    parts = json.loads(text)
-    series = (
-        SeriesDef(**{**definition, "value_type": ValueType(definition["value_type"])}) for definition in parts["series"]
-    )
-    return SeriesSet(tuple(series), StampUnit(parts["stamp_unit"]))

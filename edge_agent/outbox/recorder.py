@@ -18,16 +18,17 @@ from edge_agent.outbox.anchor import AnchorKeeper
 from edge_agent.outbox.batch import Batch, Written, store
 from edge_agent.outbox.desk import ACTIVE, OFFSET, PREFIX, Desk, Detecting
 from edge_agent.outbox.encoder import Encoder
+from edge_agent.outbox.history import reopen
 from edge_agent.outbox.journal import Mark
 from edge_agent.outbox.opening import Opened, open_outbox
 from edge_agent.outbox.options import OutboxOptions
-from edge_agent.outbox.outbox import anchor_of
 from edge_agent.outbox.pages import growth_of
 from edge_agent.outbox.record import Layout
 from edge_agent.outbox.renumber import begin_epoch
 from edge_agent.outbox.requests import Requests
-from edge_agent.outbox.schedule import Schedule
+from edge_agent.outbox.schedule import EARLY_FILL, Schedule
 from edge_agent.outbox.stats import CommitReport, OutboxStats
+from edge_agent.outbox.texts import anchor_of
 from edge_agent.outbox.view import RecorderView
 from wire.alarm import Alarm
 from wire.clock import NS_PER_S, NS_PER_US, US_PER_S, Clock
@@ -239,7 +240,7 @@ class Recorder:
             if batch is None:
                 return None
             try:
-                written = store(self._outbox, batch, self._options.bytes_max)
+                written = store(self._outbox, batch, self._options)
             except AgentError:
                 self._failed(look)
                 raise
@@ -275,10 +276,12 @@ class Recorder:
             atoms=totals.atoms,
             cells=totals.cells,
             bytes=totals.bytes,
+            history_atoms=totals.kept_atoms,
+            history_bytes=totals.kept_bytes,
             oldest_age_s=age,
             disk_bytes=self._outbox.database.size,
             used_bytes=self._used,
-            disk_bytes_max=options.bytes_max,
+            disk_bytes_max=self._limit,
             disk_full=self._full,
             journal_ticks=self._journal.ticks,
             journal_fill=self._journal.fill,
@@ -412,6 +415,8 @@ class Recorder:
             state=state,
             state_deleted=state_deleted,
             lent=self._requests.lent(),
+            now_us=look.at_ns // NS_PER_US,
+            pressed=self._journal.fill > EARLY_FILL,
         )
 
     def _rate(self, cells: int) -> float:
@@ -465,7 +470,7 @@ class Recorder:
             atoms=len(batch.atoms) if stored else 0,
             bytes=size,
             settled=written.settled,
-            evicted=written.evicted,
+            evicted=written.freed.evicted,
             journal_lsn=self._row.journal_lsn,
         )
 
@@ -476,13 +481,16 @@ class Recorder:
         self._alarms_lost = self._outbox.alarms_lost()
         self._oldest = self._outbox.oldest()
         self._used = self._outbox.database.used()
+        self._limit = self._outbox.database.limit()
 
     def _adopt_generation(self, generation: int, gone: list[tuple[int, RangeSet]]) -> None:
-        """Told again after a crash, the tombstones have the same keys."""
+        """What the history still has is owed again; the rest is lost. Told again after a crash, the tombstones have
+        the same keys."""
         with self._writing:
+            numbers = {row.epoch: row.number for row in self._outbox.epochs()}
             with self._outbox.database.transaction():
                 for epoch, ranges in gone:
-                    for first, end in ranges:
+                    for first, end in ranges - reopen(self._outbox, numbers[epoch], ranges):
                         self._outbox.add_tombstone(Tombstone(epoch, first, end, LossReason.CLOUD_RESTORED, end - first))
                 self._outbox.set_meta(generation=generation)
             self._refresh()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from edge_agent.outbox.outbox import NewAtom, Outbox
+from edge_agent.outbox.outbox import Outbox
+from edge_agent.outbox.rows import NewAtom
 from wire.codec import decode, encode
 from wire.ranges import RangeSet
 from wire.reading import LossReason, Tombstone

@@ -18,11 +18,13 @@ from typing import Any
 
 from edge_agent.errors import OutboxCorrupt
 from edge_agent.outbox.carve import FILE_HEAD, Row, carve
-from edge_agent.outbox.database import PAGE_BYTES, SUSPECT, Database
+from edge_agent.outbox.database import DAMAGED, PAGE_BYTES, SUSPECT, Database
 from edge_agent.outbox.keys import first_of, number_of, priority_of
 from edge_agent.outbox.options import OutboxOptions
-from edge_agent.outbox.outbox import EpochRow, NewAtom, Outbox, proven_set
+from edge_agent.outbox.outbox import Outbox
 from edge_agent.outbox.proof import fault_of
+from edge_agent.outbox.rows import EpochRow, NewAtom
+from edge_agent.outbox.texts import proven_set
 from wire.ranges import RangeSet
 from wire.reading import Priority
 
@@ -75,7 +77,7 @@ def finish(path: Path) -> None:
 
 def _aside(path: Path) -> Path:
     """Only the latest damaged file is kept: evidence for people, and bounded."""
-    return path.with_name(path.name + ".corrupt")
+    return path.with_name(path.name + DAMAGED)
 
 
 def _pad(path: Path, bytes_max: int) -> None:
@@ -107,7 +109,7 @@ def _is_proven(set_id: int, definition: str) -> bool:
 def _epochs(source: sqlite3.Connection) -> dict[int, EpochRow]:
     """The epochs' rows with nothing counted yet."""
     rows = (EpochRow(*row) for row in _rows(source, "epochs"))
-    return {row.number: replace(row, atoms=0, cells=0, bytes=0) for row in rows}
+    return {row.number: replace(row, atoms=0, cells=0, bytes=0, kept_atoms=0, kept_bytes=0) for row in rows}
 
 
 def _rows(source: sqlite3.Connection, table: str) -> Iterator[tuple[Any, ...]]:

@@ -67,6 +67,26 @@ def alarms(db: Database) -> None:
     )
 
 
+@migrations()
+def history(db: Database) -> None:
+    """Version 3: atoms that stay after their acknowledgement; `backlog` shows what is owed to the cloud alone."""
+    for column in ("kept_atoms", "kept_bytes"):
+        db.execute(f"ALTER TABLE epochs ADD COLUMN {column} INTEGER NOT NULL DEFAULT 0")
+    db.execute("DROP VIEW backlog")
+    db.execute(
+        """CREATE VIEW backlog AS
+            SELECT printf('%016x', atoms.epoch) AS epoch, id >> 42 & 3 AS priority, count(*) AS atoms,
+                   sum(count) AS cells, sum(length(data)) AS bytes, min(id & (1 << 42) - 1) AS first
+            FROM atoms JOIN epochs ON epochs.number = id >> 44
+            WHERE (id & (1 << 42) - 1) >= low AND NOT EXISTS (
+                SELECT 1 FROM settled
+                WHERE settled.number = id >> 44 AND settled.first <= (id & (1 << 42) - 1)
+                    AND settled.end > (id & (1 << 42) - 1)
+            )
+            GROUP BY id >> 42 ORDER BY min(id)"""
+    )
+
+
 def migrate(connection: sqlite3.Connection, version: int) -> None:
     """Bring the file to `version`, one migration after another, each in its own transaction."""
     database = Database(connection)

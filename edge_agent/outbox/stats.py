@@ -32,9 +32,11 @@ class OutboxStats:
     cells: int
     bytes: int
     oldest_age_s: float | None  # by boottime; None when nothing waits. Of an earlier boot: at least this
-    disk_bytes: int  # database, WAL and reserve
+    history_atoms: int  # acknowledged and still here
+    history_bytes: int
+    disk_bytes: int  # database, WAL and reserve, and the copy of a damaged outbox
     used_bytes: int  # of these, what is not free for readings
-    disk_bytes_max: int
+    disk_bytes_max: int  # the budget, or what the disk leaves above its floor
     disk_full: bool  # the last commit found no room
     journal_ticks: int  # taken, not committed
     journal_fill: float  # 0 to 1

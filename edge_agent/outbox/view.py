@@ -16,8 +16,8 @@ from edge_agent.errors import OutboxCorrupt
 from edge_agent.outbox.alarm_rows import ALARM_COLUMNS, alarm_of
 from edge_agent.outbox.database import SUSPECT, connect, translated
 from edge_agent.outbox.keys import SEQ_END, first_of, key, priority_of
-from edge_agent.outbox.outbox import proven_set
 from edge_agent.outbox.requests import Aside, Key, Requests
+from edge_agent.outbox.texts import proven_set
 from wire.alarm import Alarm, AlarmKey
 from wire.ranges import RangeSet
 from wire.reading import LossReason, Priority, Tombstone
@@ -112,7 +112,7 @@ class RecorderView:
         number = self._number(epoch)
         if number is None:
             return []
-        unwanted = exclude | self._requests.hidden(number)
+        unwanted = exclude | self._requests.hidden(number) | self._settled(number)
         atoms: list[StoredAtom] = []
         size = 0
         for atom_id, count, data in self._rows(number, start, min(end, SEQ_END), priority, unwanted):
@@ -261,6 +261,12 @@ class RecorderView:
         ranges = RangeSet() if number is None else self._requests.asides(number)
         corrupt = int(LossReason.CORRUPT)
         ranges.update(self._all("SELECT first, end FROM tombstones WHERE epoch = ? AND reason = ?", epoch, corrupt))
+        return ranges
+
+    def _settled(self, number: int) -> RangeSet:
+        """What the cloud has, or has been told is gone; atoms of it may be here as history."""
+        ranges = RangeSet((0, low) for (low,) in self._all("SELECT low FROM epochs WHERE number = ?", number) if low)
+        ranges.update(self._all("SELECT first, end FROM settled WHERE number = ?", number))
         return ranges
 
     def _number(self, epoch: int) -> int | None:

@@ -20,7 +20,7 @@ from benchmarks.footprint import cloud
 from edge_agent.config.load import load
 from edge_agent.detect.assembly import Grid, assemble
 from edge_agent.outbox.alarm_rows import ALARM_COLUMNS, alarm_of
-from edge_agent.outbox.outbox import set_of
+from edge_agent.outbox.texts import set_of
 from tests.unit.edge_agent.test_agent import end, running, status
 from wire.alarm import Alarm, Phase
 from wire.clock import boot_id

@@ -9,7 +9,7 @@ from pathlib import Path
 from sqlite_utils import Database as SqliteUtils
 
 from edge_agent.outbox.alarm_rows import ALARM_COLUMNS, ALARMS_MAX, add_alarms, alarm_of, forget_alarms
-from edge_agent.outbox.database import APPLICATION_ID, Database
+from edge_agent.outbox.database import APPLICATION_ID, VERSION, Database
 from edge_agent.outbox.options import OutboxOptions
 from edge_agent.outbox.outbox import Outbox
 from edge_agent.outbox.schema import migrations
@@ -35,7 +35,7 @@ def test_a_file_of_version_1_is_brought_up_to_date(tmp_path: Path) -> None:
     assert not old.execute("SELECT name FROM sqlite_master WHERE name = 'alarms'").fetchall()
     old.close()
     database = Database(path, OutboxOptions())
-    assert database.connection.execute("PRAGMA user_version").fetchone() == (2,)
+    assert database.connection.execute("PRAGMA user_version").fetchone() == (VERSION,)
     assert Outbox(database).states("ke") == {"kept": b"\1"}
     with database.transaction() as connection:
         add_alarms(connection, 9, [ALARM])

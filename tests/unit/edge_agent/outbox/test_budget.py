@@ -126,3 +126,16 @@ def test_a_smaller_budget_is_reached_in_steps(gateway: Gateway) -> None:
     database = recorder._outbox.database
     assert database.used() <= BUDGET
     assert recorder.stats().atoms == len(waiting(recorder.view()))
+
+
+def test_the_copy_of_a_damaged_outbox_counts_and_goes_first(gateway: Gateway, caplog: pytest.LogCaptureFixture) -> None:
+    recorder = start(gateway)
+    damaged = gateway.state / "outbox.db.corrupt"
+    damaged.write_bytes(bytes(600 * KIB))
+    for at in range(220):
+        recorder.take(noise(NORMAL, 50, at))
+        recorder.commit()
+        assert recorder.stats().disk_bytes <= BUDGET
+    assert not damaged.exists()
+    assert recorder.stats().losses == {}
+    assert "the copy of a damaged outbox was deleted" in caplog.text

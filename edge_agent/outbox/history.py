@@ -1,0 +1,98 @@
+"""Atoms that stay here after the cloud has acknowledged them, by a budget and an age of their own.
+
+They cost no flash: what an ack would have deleted at once is deleted later. Age is boottime only, so a clock that steps
+deletes nothing: an atom of an earlier boot is as old as this boot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from heapq import merge
+from itertools import islice
+
+from edge_agent.outbox.keys import first_of, key
+from edge_agent.outbox.options import OutboxOptions
+from edge_agent.outbox.outbox import Outbox
+from edge_agent.outbox.rows import EpochRow
+from wire.clock import US_PER_S
+from wire.ranges import RangeSet
+from wire.reading import Priority
+
+_Row = tuple[int, int, int]  # id, bytes, last stamp
+
+
+def trim(outbox: Outbox, options: OutboxOptions, now_us: int, limit: int) -> int:
+    """Delete what is over the budget or too old, oldest first, at most `limit` atoms. Returns how many went.
+
+    `now_us`: boottime.
+    """
+    over = outbox.totals().kept_bytes - options.history_bytes
+    born_us = now_us - options.history_age_s * US_PER_S
+    current = outbox.current().number
+    gone = 0
+    for row in _with_history(outbox):
+        rows: list[_Row] = []
+        for found in islice(_kept(outbox, row), limit - gone):
+            last_us = found[2] if row.number == current else 0
+            if over <= 0 and last_us >= born_us:
+                break
+            rows.append(found)
+            over -= found[1]
+        _delete(outbox, row, rows)
+        gone += len(rows)
+    return gone
+
+
+def drop(outbox: Outbox, limit: int) -> int:
+    """Delete the oldest atoms of the history, whatever its budget, at most `limit`. Returns how many went."""
+    gone = 0
+    for row in _with_history(outbox):
+        rows = list(islice(_kept(outbox, row), limit - gone))
+        _delete(outbox, row, rows)
+        gone += len(rows)
+    return gone
+
+
+def reopen(outbox: Outbox, number: int, ranges: RangeSet) -> RangeSet:
+    """Owe to the cloud again what it has lost and the history still has. Returns those ranges."""
+    row = outbox.epoch(number)
+    if not row.kept_atoms:
+        return RangeSet()
+    found = [
+        (atom_id, first_of(atom_id), first_of(atom_id) + count, size)
+        for first, end in ranges - outbox.unsettled(row)
+        for priority in Priority
+        for atom_id, count, size in outbox.database.connection.execute(
+            "SELECT id, count, length(data) FROM atoms WHERE id >= ? AND id < ? AND id + count <= ?",
+            (key(number, priority, first), *[key(number, priority, end)] * 2),
+        )
+    ]
+    owed = RangeSet((first, end) for _, first, end, _ in found)
+    if owed:
+        outbox.unsettle(number, owed)
+        outbox.count(number, len(found), owed.count, sum(size for *_, size in found))
+        outbox.count_kept(number, -len(found), -sum(size for *_, size in found))
+    return owed
+
+
+def _with_history(outbox: Outbox) -> list[EpochRow]:
+    return [row for row in outbox.epochs() if row.kept_atoms]
+
+
+def _kept(outbox: Outbox, row: EpochRow) -> Iterator[_Row]:
+    """Atoms of an epoch that are settled, by Seq."""
+    for first, end in RangeSet([(0, row.next_seq)]) - outbox.unsettled(row):
+        cursors = [
+            outbox.database.connection.execute(
+                "SELECT id, length(data), span_last_us FROM atoms WHERE id >= ? AND id < ? ORDER BY id",
+                (key(row.number, priority, first), key(row.number, priority, end)),
+            )
+            for priority in Priority
+        ]
+        yield from merge(*cursors, key=lambda found: first_of(found[0]))
+
+
+def _delete(outbox: Outbox, row: EpochRow, rows: list[_Row]) -> None:
+    if rows:
+        outbox.database.connection.executemany("DELETE FROM atoms WHERE id = ?", [(found[0],) for found in rows])
+        outbox.count_kept(row.number, -len(rows), -sum(found[1] for found in rows))
