@@ -47,6 +47,7 @@ log = logging.getLogger(__name__)
 
 SWEEP_PERIOD_S = 3600.0
 HTTP_STOP_S = 5
+READER_STALL_MS_MAX = 30_000  # a reader that takes nothing for so long loses its connection, and its place in /v1/live
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +209,7 @@ def _listen(address: Address) -> Iterator[socket.socket]:
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, READER_STALL_MS_MAX)  # connections inherit it
         try:
             listener.bind((address.host, address.port))
         except OSError as error:

@@ -26,7 +26,7 @@ from cloud_sync.catalog.catalog import (
     PackEntry,
     PackTicket,
 )
-from cloud_sync.catalog.database import Database, open_sqlite
+from cloud_sync.catalog.database import Database, open_sqlite, storable
 from cloud_sync.catalog.database_clock import now_us
 from cloud_sync.catalog.ledger import accounts, ledger
 from cloud_sync.catalog.message_index import messages
@@ -207,7 +207,7 @@ class SqlCatalog:
     def gateway(self, gateway: str) -> GatewayRow | None:
         """See `Catalog`."""
         with self._database.read() as connection:
-            row = connection.execute(_gateway, {"id": gateway}).one_or_none()
+            row = connection.execute(_gateway, {"id": storable(gateway)}).one_or_none()
         return None if row is None else GatewayRow(*row)
 
     def series_sets(self, gateway: str) -> list[SeriesSet]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from fastapi import Request
@@ -13,6 +14,8 @@ JSON = "application/json"
 CSV = "text/csv"
 CSV_TYPE = "text/csv; charset=utf-8; header=present"
 
+_WEIGHT = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")  # RFC 9110, 12.4.2
+
 CsvPage = Callable[[str, bool], tuple[bytes, str]]  # page token, with header? -> lines, next token
 
 
@@ -23,7 +26,7 @@ def preferred(request: Request, offers: Sequence[str]) -> str:
         media, *parameters = (part.strip().lower() for part in item.split(";"))
         weight = next((text[2:] for text in parameters if text.startswith("q=")), "1")
         if media in weights:
-            weights[media] = float(weight) if weight.replace(".", "", 1).isdigit() else 0.0
+            weights[media] = float(weight) if _WEIGHT.fullmatch(weight) else 0.0
     return max(offers, key=lambda offer: weights[offer])
 
 

@@ -46,6 +46,12 @@ def test_hello_notes_the_gateway(catalog: Catalog, clock: DialClock) -> None:
     assert [r.id for r in catalog.gateways()] == ["gw-a", "gw-b"]
 
 
+def test_a_name_that_no_gateway_can_have_is_unknown_and_no_outage(ready: Catalog) -> None:
+    """PostgreSQL refuses a NUL in text, which must not look like a database that is gone."""
+    for name in ("gw-z", "", "gw-a\0", "\0", "a" * 10_000, "\N{SNOWMAN}"):
+        assert ready.gateway(name) is None
+
+
 def test_hello_answers_in_its_own_order_and_asks_for_unknown_sets(ready: Catalog) -> None:
     commit(ready, entry((0, 5), epoch=9), entry((3, 4), epoch=8))
     answer = ready.hello(

@@ -15,8 +15,6 @@ from typing import Any
 
 import pytest
 from httpx import Client, Response
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from cloud_sync.errors import CatalogDown, StoreDown
 from cloud_sync.ingest.ingestor import Ingestor
@@ -52,7 +50,7 @@ def filled(root: Path) -> Cloud:
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     """For tests that only read."""
     made = filled(tmp_path_factory.mktemp("cloud"))
-    with served(made) as base, Client(base_url=base, trust_env=False) as reader:
+    with served(made) as base, Client(base_url=base, trust_env=False, timeout=30) as reader:
         yield reader
     made.close()
 
@@ -67,7 +65,7 @@ def cloud(tmp_path: Path) -> Iterator[Cloud]:
 @pytest.fixture
 def own_client(cloud: Cloud) -> Iterator[Client]:
     """For tests that change `cloud`."""
-    with served(cloud) as base, Client(base_url=base, trust_env=False) as made:
+    with served(cloud) as base, Client(base_url=base, trust_env=False, timeout=30) as made:
         yield made
 
 
@@ -231,10 +229,13 @@ def test_csv_pages_link_to_the_next(client: Client) -> None:
         ("text/csv, application/json", "application/json"),
         ("*/*", "application/json"),
         ("text/csv;q=none, */*", "application/json"),
+        ("text/csv;q=\u00b2, */*", "application/json"),
+        ("application/json;q=1e9, text/csv;q=0.001", "text/csv"),
     ],
 )
 def test_accept_chooses_the_format(client: Client, accept: str, kind: str) -> None:
-    response = client.get("/v1/query", params={"gateway": "press-3", "step": "1m"}, headers={"accept": accept})
+    headers = {"accept": accept.encode("latin-1")}
+    response = client.get("/v1/query", params={"gateway": "press-3", "step": "1m"}, headers=headers)
     assert response.headers["content-type"].startswith(kind)
 
 
@@ -339,7 +340,7 @@ def full_disk() -> Iterator[None]:
 def test_not_ready_while_writes_are_refused(cloud: Cloud, part: str, caplog: pytest.LogCaptureFixture) -> None:
     ingestor = Ingestor(cloud.catalog, cloud.store, cloud.clock, Metrics())
     write = cloud.catalog.put_series_sets if part == "catalog" else ingestor.put_series_sets
-    with served(cloud, ingestor.require_writable) as base, Client(base_url=base, trust_env=False) as client:
+    with served(cloud, ingestor.require_writable) as base, Client(base_url=base, trust_env=False, timeout=30) as client:
         assert client.get("/ready").status_code == 200
         with full_disk():
             with pytest.raises((CatalogDown, StoreDown)):
@@ -352,24 +353,6 @@ def test_not_ready_while_writes_are_refused(cloud: Cloud, part: str, caplog: pyt
         assert client.get("/ready").status_code == 200
     said = [record.getMessage() for record in caplog.records if record.name == "cloud_sync.outage"]
     assert [line.split(",")[0].partition(" after_s")[0] for line in said] == [f"{part} lost", f"{part} is back"]
-
-
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    query=st.dictionaries(
-        st.sampled_from(
-            ["gateway", "series", "start", "end", "step", "after", "page_size", "page_token", "format", "time_unit"]
-        ),
-        st.one_of(
-            st.text(max_size=20), st.sampled_from(["press-3", "room/temperature", "-1h", "now", "1s", "0", "csv"])
-        ),
-    )
-)
-def test_garbage_is_answered_never_a_mistake_of_ours(client: Client, query: dict[str, str]) -> None:
-    response = client.get("/v1/query", params=query)
-    assert response.status_code in (200, 400, 404)
-    if response.status_code != 200:
-        problem(response)
 
 
 @pytest.mark.parametrize(
