@@ -20,7 +20,7 @@ from hardware.driver import Raw
 from hardware.errors import DeviceDataBad
 
 PAYLOAD_BYTES_MAX = 65_536
-TEXT_MAX = 64  # letters of a number
+TEXT_MAX = 64  # letters of a number in quotes, digits of one without
 EXPONENT_MAX = 40  # beyond, no count of 63 bits and no sensor's value; `1e999999999` must not be expanded
 INT64_MAX = (1 << 63) - 1
 
@@ -108,8 +108,12 @@ def show(payload: bytes) -> str:
 
 
 def _decimal(value: Any) -> Decimal:
-    if isinstance(value, (int, Decimal)):
+    if isinstance(value, int):
         return Decimal(value)
+    if isinstance(value, Decimal):
+        if len(value.as_tuple().digits) > TEXT_MAX:  # 60,000 digits as a fraction take a third of a second
+            raise DeviceDataBad(f"a number of {len(value.as_tuple().digits)} digits; at most {TEXT_MAX} are looked at")
+        return value
     if isinstance(value, str) and len(value) <= TEXT_MAX and _NUMBER.fullmatch(value.strip()):
         return Decimal(value.strip())
     raise DeviceDataBad(f"{str(value)[:40]!r} is no number")

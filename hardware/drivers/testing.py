@@ -7,8 +7,10 @@ pointer up by itself, and that can fail at any transaction.
 
 from __future__ import annotations
 
+import random
 import tomllib
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,10 +19,11 @@ from typing import Any
 import msgspec
 
 from hardware.driver import Cell, Driver, DriverConfig
+from hardware.drivers.testing_i2c import REGISTERS, RegisterBus
 from hardware.errors import BusDown, DeviceDataBad, DeviceError, DeviceMismatch, DeviceNoAnswer, DeviceTimeout
 
-REGISTERS = 256
 STEPS_LIMIT = 64
+NOISY_LIVES = 300
 CONVERSION_S_LIMIT = 10.0  # a longer wait would stall a bus for every other part on it
 
 
@@ -74,50 +77,6 @@ def _dump(runs: Mapping[str, str]) -> dict[int, int]:
 
 def _answers(table: Mapping[str, str]) -> dict[bytes, bytes]:
     return {bytes.fromhex(written.replace(",", "")): bytes.fromhex(data) for written, data in table.items()}
-
-
-class RegisterBus:
-    """One part as a dump of its registers, or as its answers to what is written.
-
-    Transaction number `fail_at` (from 0) raises `failure` instead. `short` answers one byte less than asked. Writes are
-    kept in `writes` and change nothing but which of the answers comes, so that results stay.
-    """
-
-    name = "i2c-1"
-
-    def __init__(self, registers: Mapping[int, int], answers: Mapping[bytes, bytes] | None = None) -> None:
-        self._answers = answers or {}
-        self._registers = bytes(registers.get(at, 0) for at in range(REGISTERS))
-        self.transactions = 0
-        self.writes: list[bytes] = []
-        self.fail_at: int | None = None
-        self.failure: DeviceError = DeviceNoAnswer("NAK")
-        self.short = False
-
-    def transfer(self, address: int, data: bytes, length: int) -> bytes:
-        """See `I2cBus`."""
-        number, self.transactions = self.transactions, self.transactions + 1
-        if number == self.fail_at:
-            raise self.failure
-        if not length:
-            self.writes.append(data)
-            return b""
-        last = self.writes[-1] if self.writes else b""
-        start = data[0] if data else 0
-        dump = bytes(self._registers[(start + offset) % REGISTERS] for offset in range(length))
-        answer = self._answers.get(last + data, self._answers.get(data, dump))[:length]
-        return answer[:-1] if self.short else answer
-
-    def write(self, address: int, register: int, data: bytes) -> None:
-        """See `I2cBus`."""
-        self.transfer(address, bytes([register]) + data, 0)
-
-    def read(self, address: int, register: int, length: int) -> bytes:
-        """See `I2cBus`."""
-        return self.transfer(address, bytes([register]), length)
-
-    def close(self) -> None:
-        """See `I2cBus`."""
 
 
 def make(driver: type[Driver], golden: Golden, bus: Any) -> Driver:
@@ -213,6 +172,19 @@ def check_short_read(driver: type[Driver], golden: Golden) -> None:
     _expect(DeviceDataBad, partial(measure, device), "a short result")
 
 
+def check_noise(driver: type[Driver], golden: Golden) -> None:
+    """Whatever a part answers, a life gives as many cells as channels, or an error of the device; never another one."""
+    for seed in range(NOISY_LIVES):
+        bus = golden.bus()
+        bus.noise = random.Random(seed)
+        device = make(driver, golden, bus)
+        with suppress(DeviceError):
+            device.open()
+            cells = measure(device)
+            assert len(cells) == len(golden.cells), f"{len(cells)} cells from noise {seed}"
+        device.close()
+
+
 def check_wrong_chip(driver: type[Driver], golden: Golden) -> None:
     """Another part, a bus held low and a bus held high are refused by `open`, by name."""
     assert golden.wrong or golden.wrong_answers, "say in [wrong] or [wrong_answers] what another part shows"
@@ -271,6 +243,7 @@ def check_all(driver: type[Driver], golden: Golden, units: Collection[str]) -> N
     if driver.bus_kind == "i2c":
         check_failures(driver, golden)
         check_short_read(driver, golden)
+        check_noise(driver, golden)
         check_wrong_chip(driver, golden)
 
 

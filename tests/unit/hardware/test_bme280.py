@@ -15,7 +15,7 @@ from hardware.drivers.bme280 import (
     compensate_temperature,
     fine_temperature,
 )
-from hardware.drivers.testing import RegisterBus
+from hardware.drivers.testing_i2c import RegisterBus
 from hardware.errors import DeviceDataBad, DeviceMismatch, DeviceNotReady
 
 LOW = bytes.fromhex("706b436718fc7d8e43d6d00b270b8c00f9ff8c3cf8c67017004b")

@@ -119,6 +119,15 @@ def test_what_is_no_number_is_bad_data(value: object) -> None:
         number(value, "float64", None)
 
 
+@pytest.mark.parametrize("kind", ["int", "float32", "float64"])
+def test_a_number_of_thousands_of_digits_is_not_computed_with(kind: Any) -> None:
+    """As a fraction it would hold all threads for a third of a second."""
+    for text in (b"0." + b"9" * 60_000, b"-" + b"9" * 60_000 + b".5", b"0." + b"3" * 65):
+        with pytest.raises(DeviceDataBad, match="digits"):
+            number(decode(text), kind, CENT)
+    assert number(decode(b"0." + b"3" * 64), "float64", None) == 1 / 3
+
+
 def test_float32_is_rounded_and_bounded() -> None:
     assert number(decode(b"0.1"), "float32", None) == 0.10000000149011612
     with pytest.raises(DeviceDataBad, match="float32"):
