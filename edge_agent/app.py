@@ -16,12 +16,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edge_agent.buffer.operations import BufferOperations
 from edge_agent.config.model import CloudSection, Config
 from edge_agent.control import ControlServer, RequestRefused
 from edge_agent.detection import Detection, is_wanted
 from edge_agent.health import ALIVE_S_MAX, Notifier, watchdog_period_s
 from edge_agent.ota.probation import Probation
 from edge_agent.ota.slots import Slots
+from edge_agent.outbox.opening import OUTBOX
 from edge_agent.outbox.options import OutboxOptions
 from edge_agent.outbox.recorder import Recorder
 from edge_agent.sources.sources import Sources, make_lines
@@ -89,6 +91,7 @@ class Agent:
         operations = {"status": lambda _: self._view.status(), "read": self._read}
         rate_max = 0.0 if config.cloud is None else config.cloud.rate_max
         operations["load-models"] = self._load_models
+        operations |= BufferOperations(config.state_dir / OUTBOX, self._recorder.prune).by_name()
         operations |= SyncOperations(self._sync, self._recorder.stats, clock, rate_max).by_name()
         self._control = ControlServer(config.runtime_dir, operations)
         self._loop: asyncio.AbstractEventLoop | None = None

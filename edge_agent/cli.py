@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from edge_agent.commands.buffer import buffer
 from edge_agent.commands.doctor import doctor
 from edge_agent.commands.join import join, leave, renew
 from edge_agent.commands.model import model
@@ -118,7 +119,7 @@ def version() -> None:
 
 for slot_command in SLOT_COMMANDS:
     model.add_command(slot_command)
-for command in (doctor, model, sync, join, leave, renew):
+for command in (buffer, doctor, model, sync, join, leave, renew):
     main.add_command(command)
 
 

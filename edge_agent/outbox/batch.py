@@ -14,7 +14,7 @@ from edge_agent.outbox.outbox import Outbox
 from edge_agent.outbox.requests import Asked
 from edge_agent.outbox.rows import EpochRow, NewAtom
 from wire.alarm import Alarm
-from wire.clock import Anchor
+from wire.clock import US_PER_S, Anchor
 from wire.ranges import RangeSet
 from wire.reading import Tombstone
 
@@ -130,7 +130,7 @@ def _write(outbox: Outbox, batch: Batch, options: OutboxOptions, *, full: bool =
         if full:
             drop(outbox, DELETES_MAX)
         else:
-            trim(outbox, options, batch.now_us, DELETES_MAX)
+            trim(outbox, options.history_bytes, batch.now_us - options.history_age_s * US_PER_S, DELETES_MAX)
         if batch.room:
             limit = outbox.database.limit(growing=not full)
             freed = make_room(outbox, batch.room, limit, batch.lent)

@@ -11,23 +11,20 @@ from heapq import merge
 from itertools import islice
 
 from edge_agent.outbox.keys import first_of, key
-from edge_agent.outbox.options import OutboxOptions
 from edge_agent.outbox.outbox import Outbox
 from edge_agent.outbox.rows import EpochRow
-from wire.clock import US_PER_S
 from wire.ranges import RangeSet
 from wire.reading import Priority
 
 _Row = tuple[int, int, int]  # id, bytes, last stamp
 
 
-def trim(outbox: Outbox, options: OutboxOptions, now_us: int, limit: int) -> int:
-    """Delete what is over the budget or too old, oldest first, at most `limit` atoms. Returns how many went.
+def trim(outbox: Outbox, bytes_max: int, born_us: float, limit: int) -> int:
+    """Delete what is over so many bytes, or was read before `born_us` (boottime), oldest first, at most `limit` atoms.
 
-    `now_us`: boottime.
+    Returns how many went.
     """
-    over = outbox.totals().kept_bytes - options.history_bytes
-    born_us = now_us - options.history_age_s * US_PER_S
+    over = outbox.totals().kept_bytes - bytes_max
     current = outbox.current().number
     gone = 0
     for row in _with_history(outbox):

@@ -23,6 +23,7 @@ from edge_agent.outbox.journal import Mark
 from edge_agent.outbox.opening import Opened, open_outbox
 from edge_agent.outbox.options import OutboxOptions
 from edge_agent.outbox.pages import growth_of
+from edge_agent.outbox.prune import Pruned, Wish, prune
 from edge_agent.outbox.record import Layout
 from edge_agent.outbox.renumber import begin_epoch
 from edge_agent.outbox.requests import Requests
@@ -261,6 +262,17 @@ class Recorder:
         )
         self._views.append(view)
         return view
+
+    def prune(self, wish: Wish) -> Pruned:
+        """Delete at once what the cloud has, and what is kept for people; waits for a commit that is being written.
+
+        Raises:
+            OutboxCorrupt, StateUnusable, StateBusy: as `Database.transaction`.
+        """
+        with self._writing:
+            pruned = prune(self._outbox, wish)
+            self._refresh()
+        return pruned
 
     def stats(self) -> OutboxStats:
         """For `status`; from any thread, without waiting for a commit."""

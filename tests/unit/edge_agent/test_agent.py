@@ -258,3 +258,24 @@ def test_the_command_line_starts_without_heavy_libraries() -> None:
     code = "import sys, edge_agent.cli, edge_agent.commands.status, edge_agent.commands.config; print(*sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert not set(heavy) & set(result.stdout.split())
+
+
+def test_the_buffer_of_a_running_agent_is_read_exported_checked_and_pruned(config: Path) -> None:
+    config.write_text(config.read_text().replace("[buffer]", '[buffer]\nhistory_size = "1 MB"'))
+    with running(config) as agent:
+        told: dict[str, Any] = {"waiting": {"cells": 0}}
+        while told["waiting"]["cells"] < 6:
+            told = json.loads(call("buffer", "stats", "-c", str(config), "--json").stdout)
+            assert told["agent_running"]
+        checked = call("buffer", "verify", "-c", str(config))
+        assert checked.returncode == 0, checked.stderr
+        assert "only while the agent is stopped" in checked.stdout
+        exported = call("buffer", "export", "-c", str(config), "--series", "oven/heat")
+        assert exported.stdout.startswith("time,series,value")
+        assert len(exported.stdout.splitlines()) >= 4
+        pruned = call("buffer", "prune", "-c", str(config), "--history", "--set-aside")
+        assert pruned.stdout == "deleted: 0 atoms of history, 0 refused atoms, no copy of a damaged outbox\n"
+        assert agent.poll() is None
+    stopped = json.loads(call("buffer", "stats", "-c", str(config), "--json").stdout)
+    assert not stopped["agent_running"]
+    assert stopped["waiting"]["cells"] >= told["waiting"]["cells"]

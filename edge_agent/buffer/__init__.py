@@ -1,0 +1,1 @@
+"""`edge-agent buffer`: what the outbox holds, told, exported, checked and pruned, while the agent runs or not."""
