@@ -159,11 +159,20 @@ def run_model(
         print(f"edge-agent: {outcome.failed_runs} runs gave no score: {outcome.problem}", file=sys.stderr)
     if outcome.unreadable:
         print(f"edge-agent: {outcome.unreadable} cells are no numbers and were taken as missing", file=sys.stderr)
+    for column in outcome.wordy:
+        print(f"edge-agent: column {column!r} holds no number. Try: --columns with those that do", file=sys.stderr)
+    if 0 < outcome.rows <= outcome.calibration_rows:
+        print(
+            f"edge-agent: the first {outcome.calibration_rows} rows are learnt from and the file has {outcome.rows}: "
+            "none could alarm. Try: --calibrate with fewer",
+            file=sys.stderr,
+        )
     told = {
         "rows": outcome.rows,
         "alarms": outcome.alarms,
         "calibration_rows": outcome.calibration_rows,
         "unreadable_cells": outcome.unreadable,
+        "columns_without_numbers": outcome.wordy,
         "failed_runs": outcome.failed_runs,
         "seconds": round(time.perf_counter() - began, 3),
     }

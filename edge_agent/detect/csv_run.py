@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import errno
 import gzip
@@ -39,6 +40,7 @@ class Outcome:
     alarms: int  # rows with alarm 1
     calibration_rows: int
     unreadable: int  # cells that are no number; taken as missing
+    wordy: tuple[str, ...]  # columns without any number
     failed_runs: int
     problem: str
 
@@ -54,7 +56,8 @@ def score_csv(
     threshold: float = 0.0,
 ) -> Outcome:
     """Score `source` into `target`. Empty `columns`: all but the stamp; empty `stamp_column`: the first whose name
-    says time, else rows count as seconds. Cells that are empty or no number are missing values.
+    says time, else rows count as seconds. Cells that are empty or no number are missing values. Text is UTF-8, or
+    UTF-16 with its mark; where cells do not end at commas, a number may have one in the place of its point.
 
     Raises:
         ModelRefused: a column is not there or twice, the model does not take these columns, the file has no header,
@@ -63,8 +66,9 @@ def score_csv(
     """
     if target.exists() and source.samefile(target):
         raise ModelRefused(f"{target} is the input too. Try: another --out")
-    with _opened(source) as file, _readable(source):
-        rows = _rows(source, csv.reader(file, delimiter=_delimiter(file), strict=True))
+    with _readable(source), _opened(source) as file:
+        delimiter = _delimiter(file)
+        rows = _rows(source, csv.reader(file, delimiter=delimiter, strict=True))
         header = [name.strip() for name in next(rows, [])]
         if not columns and all(_is_value(name) for name in header):
             raise ModelRefused(f"{source}:1: no header line with the names of the columns")
@@ -80,22 +84,32 @@ def score_csv(
             threshold=threshold,
         )
         with target.open("w", newline="", encoding="utf-8") as out:
-            return _score(runner, rows, out, names=chosen, places=places, stamp_at=stamp_at)
+            point = "," if delimiter != "," else "."
+            return _score(runner, rows, out, names=chosen, places=places, stamp_at=stamp_at, point=point)
 
 
 def _score(
-    runner: Runner, rows: Iterator[list[str]], out: TextIO, *, names: list[str], places: list[int], stamp_at: int
+    runner: Runner,
+    rows: Iterator[list[str]],
+    out: TextIO,
+    *,
+    names: list[str],
+    places: list[int],
+    stamp_at: int,
+    point: str,
 ) -> Outcome:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(HEADER)
     count = alarms = unreadable = 0
+    wordy = np.ones(len(places), dtype=bool)
     limit = f"{runner.threshold:g}"
     stamp_us = -1
     for row in rows:
         if not row:
             continue
         cells = [row[place].strip() if place < len(row) else "" for place in places]
-        values = np.array([_number(cell) for cell in cells])
+        values = np.array([_number(cell.replace(point, ".", 1)) for cell in cells])
+        wordy &= np.isnan(values)
         unreadable += sum(math.isnan(value) and cell.lower() not in MISSING for value, cell in zip(values, cells))
         stamp = row[stamp_at] if 0 <= stamp_at < len(row) else str(count)
         stamp_us = max(stamp_us, _stamp_us(stamp, stamp_us))
@@ -106,7 +120,8 @@ def _score(
         count += 1
         alarms += alarm
     calibration = runner.calibration_runs * runner.bins.rows * runner.manifest.window.rows
-    return Outcome(count, alarms, calibration, unreadable, runner.failures, runner.problem)
+    without = tuple(name for name, each in zip(names, wordy) if each) if count else ()
+    return Outcome(count, alarms, calibration, unreadable, without, runner.failures, runner.problem)
 
 
 @contextmanager
@@ -132,9 +147,10 @@ def _rows(source: Path, reader: Reader) -> Iterator[list[str]]:
 
 
 def _opened(path: Path) -> TextIO:
-    if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8-sig", errors="replace", newline="")
-    return path.open(encoding="utf-8-sig", errors="replace", newline="")
+    opened = gzip.open if path.suffix == ".gz" else open
+    with opened(path, "rb") as file:
+        wide = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # what spreadsheets call Unicode text
+    return opened(path, "rt", encoding="utf-16" if wide else "utf-8-sig", errors="replace", newline="")
 
 
 def _delimiter(file: TextIO) -> str:
@@ -165,7 +181,7 @@ def _is_value(cell: str) -> bool:
 
 def _number(text: str) -> float:
     try:
-        return float(text)
+        return float(text) if "_" not in text else math.nan
     except ValueError:
         return math.nan
 

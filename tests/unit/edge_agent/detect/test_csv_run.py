@@ -142,6 +142,7 @@ def test_what_is_no_table_is_refused_with_its_line(tmp_path: Path, data: bytes, 
         b"a,time\n1,2026-01-01 00:00:00\nNaN,2026-01-01 00:00:01",
         b"time,a,\n2026-01-01 00:00:00,1,\n2026-01-01 00:00:01\n",
         b"time,a\n2026-01-01 00:00:00,\x00\n2026-01-01 00:00:01,\xe9\n",
+        "time\ta\r\n2026-01-01 00:00:00\t1\r\n2026-01-01 00:00:01\t2\r\n".encode("utf-16"),
         b"time,a\n2026-01-01 00:00:00,1e308\n2026-01-01 00:00:01,-1e400\n",
     ],
 )
@@ -151,6 +152,29 @@ def test_odd_files_give_a_row_for_each_of_theirs(tmp_path: Path, data: bytes) ->
     done = call("run", "value-novelty", "--csv", source, "--out", target)
     assert done.exit_code == 0, done.stderr
     assert [row["stamp"] for row in read(target)] == ["2026-01-01 00:00:00", "2026-01-01 00:00:01"]
+
+
+def test_what_a_newcomer_may_miss_is_said(tmp_path: Path) -> None:
+    """A file shorter than the calibration, and columns of words, give no alarm: not because nothing happened."""
+    source, target = write(tmp_path / "in.csv"), tmp_path / "out.csv"
+    done = call("run", "value-novelty", "--csv", source, "--out", target)
+    assert "the first 1040 rows are learnt from and the file has 400: none could alarm" in done.stderr
+    assert "column 'note' holds no number" in done.stderr
+    done = call(
+        "run", "value-novelty", "--csv", source, "--out", target, "--columns", "flow", "--calibrate", 104, "--json"
+    )
+    assert done.stderr == ""
+    assert json.loads(done.stdout)["columns_without_numbers"] == []
+
+
+def test_a_comma_is_a_point_where_cells_do_not_end_at_one(tmp_path: Path) -> None:
+    words = ("--columns", "pressure,flow", "--calibrate", "104")
+    call("run", "value-novelty", "--csv", write(tmp_path / "in.csv"), *words, "--out", tmp_path / "out.csv")
+    other = write(tmp_path / "other.csv", delimiter=";")
+    other.write_text(other.read_text().replace(".", ","))
+    done = call("run", "value-novelty", "--csv", other, *words, "--out", tmp_path / "other.out", "--json")
+    assert json.loads(done.stdout)["unreadable_cells"] == 0
+    assert (tmp_path / "other.out").read_text() == (tmp_path / "out.csv").read_text()
 
 
 def test_only_a_header_gives_only_a_header(tmp_path: Path) -> None:
