@@ -127,7 +127,7 @@ def sites(folder: Path) -> tuple[Site, Site]:
     repository = Repository(store)
     ceremony = Ceremony(repository, clock)
     root, targets, team = (Quorum([CryptoSigner.generate_ed25519() for _ in range(3)], 2) for _ in range(3))
-    online = {role: CryptoSigner.generate_ed25519() for role in ROLES}
+    online = {role: CryptoSigner.generate_ed25519() for role in (*ROLES, "director")}
     first = ceremony.begin(root, targets, online)
     ceremony.add_family(FAMILY, team, targets.signers)
     made = []

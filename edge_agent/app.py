@@ -11,7 +11,7 @@ import hashlib
 import logging
 import random
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +41,7 @@ from wire.sync.gateway import Identity, SyncOptions
 if TYPE_CHECKING:
     from edge_agent.enrol.renewal import Renewal
     from edge_agent.mqtt.brokers import Brokers
+    from edge_agent.ota.updates import UpdateService
     from edge_agent.sources.line import BusLine
     from edge_agent.sync.grpc_transport import SyncClient
 
@@ -72,7 +73,8 @@ class Agent:
                 self._recorder.register(group.set, group.priority)
         self._sources = Sources(lines, self._recorder.take, clock)
         self._brokers = make_brokers(config, lines, self._recorder, clock)
-        self._sync = make_sync(config, self._recorder, clock, machine)
+        self._updates = make_updates(config, clock, self._reload)
+        self._sync = make_sync(config, self._recorder, clock, machine, self._updates)
         self._renewal = make_renewal(config, self._sync)
         self._detection = make_detection(config, lines, self._brokers, self._recorder, clock)
         prepare = self._detection.load if self._detection is not None else None
@@ -116,6 +118,8 @@ class Agent:
                 services = [tasks.create_task(self._control.run(), name="control")]
                 if self._sync is not None:
                     services.append(tasks.create_task(self._sync.run(), name="sync"))
+                    if self._updates is not None:
+                        services.append(tasks.create_task(self._updates.run(self._sync), name="updates"))
                 if self._renewal is not None:
                     services.append(tasks.create_task(self._renewal.run(), name="renewal"))
                 self._writer.start()
@@ -154,7 +158,9 @@ class Agent:
             self._view.look()
             detection = self._detection
             if detection is not None and detection.has_releases and await asyncio.to_thread(detection.look):
-                self._writer.ask(detection.load)
+                self._reload()
+            if self._updates is not None and self._sync is not None:
+                await self._updates.look(self._sync)
             now_ns = self._clock.boottime_ns()
             lines = [f"STATUS={self._view.line()}"]
             if self._sources.is_alive(now_ns, ALIVE_S_MAX) and self._writer.is_alive(now_ns, ALIVE_S_MAX):
@@ -195,10 +201,12 @@ class Agent:
 
     def _load_models(self, request: Mapping[str, Any]) -> object:
         """Take over what was installed; soon, by the writer's thread."""
-        if self._detection is None:
-            return {"loading": False}
-        self._writer.ask(self._detection.load)
-        return {"loading": True}
+        self._reload()
+        return {"loading": self._detection is not None}
+
+    def _reload(self) -> None:
+        if self._detection is not None:
+            self._writer.ask(self._detection.load)
 
     def _read(self, request: Mapping[str, Any]) -> object:
         sensor = request.get("sensor")
@@ -274,7 +282,18 @@ def policy_options(cloud: CloudSection) -> PolicyOptions:
     return PolicyOptions(tuple(section.window for section in cloud.window), cloud.alarms_wait, tuple(plans))
 
 
-def make_sync(config: Config, recorder: Recorder, clock: Clock, machine: str) -> SyncClient | None:
+def make_updates(config: Config, clock: Clock, installed: Callable[[], None]) -> UpdateService | None:
+    """Who installs what the cloud assigns: where there is a cloud, and a model that could be replaced."""
+    if config.cloud is None or not config.models:
+        return None
+    from edge_agent.ota.updates import UpdateService
+
+    return UpdateService(config.state_dir, Path(config.cloud.cert), clock, installed)
+
+
+def make_sync(
+    config: Config, recorder: Recorder, clock: Clock, machine: str, updates: UpdateService | None
+) -> SyncClient | None:
     """The syncer, where there is a [cloud] table."""
     if config.cloud is None:
         return None
@@ -304,6 +323,7 @@ def make_sync(config: Config, recorder: Recorder, clock: Clock, machine: str) ->
         policy=SyncPolicy(policy_options(cloud), clock, zone, boot_id(), view.keep, view.kept),
         clock=clock,
         rng=random.Random(),
+        updates=updates,
     )
 
 

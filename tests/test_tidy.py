@@ -29,7 +29,13 @@ HEAVY = {
     "serial": ("hardware/serial_bus.py",),
     "pymodbus": ("hardware/serial_bus.py",),
     "pynmeagps": ("hardware/drivers/nmea_gps.py",),
-    "grpc": ("edge_agent/sync/grpc_transport.py", "edge_agent/enrol/client.py", "cloud_sync/grpc_api/", "wire/v1/"),
+    "grpc": (
+        "edge_agent/sync/grpc_transport.py",
+        "edge_agent/sync/channel.py",
+        "edge_agent/enrol/client.py",
+        "cloud_sync/grpc_api/",
+        "wire/v1/",
+    ),
     "paho": ("edge_agent/mqtt/client.py", "simulator/mqtt_sensor.py"),
     "amqtt": ("simulator/mqtt_broker.py",),
     "sqlite_utils": ("edge_agent/outbox/",),
@@ -40,7 +46,12 @@ HEAVY = {
     "psycopg": (),  # SQLAlchemy loads it
     "pcodec": ("wire/",),
     "google": ("wire/v1/", "wire/messages.py", "wire/fetching.py", "cloud_sync/grpc_api/enrol.py"),
-    "cryptography": ("edge_agent/enrol/keys.py", "cloud_sync/auth/", "cloud_sync/rollout/"),
+    "cryptography": (
+        "edge_agent/enrol/keys.py",
+        "edge_agent/ota/installing.py",
+        "cloud_sync/auth/",
+        "cloud_sync/rollout/",
+    ),
     "fastapi": ("cloud_sync/app.py", "cloud_sync/http_api/", "cloud_sync/console/"),
     "uvicorn": ("cloud_sync/app.py", "cloud_sync/http_api/"),
     "prometheus_client": ("cloud_sync/metrics.py", "cloud_sync/http_api/"),

@@ -59,6 +59,10 @@ class Assigned:
         """`family/counter`."""
         return f"{self.family}/{self.counter}"
 
+    def is_due(self, now_us: int) -> bool:
+        """Whether it may be installed now."""
+        return self.from_us <= now_us and not 0 < self.until_us <= now_us
+
 
 @dataclass(frozen=True, slots=True)
 class Assignment:

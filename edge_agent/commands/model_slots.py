@@ -14,12 +14,13 @@ import click
 from edge_agent import exits
 from edge_agent.commands.options import file_option, json_option
 from edge_agent.errors import AgentError
+from edge_agent.ota.root import ROOT_FILE, trusted_root
 
 if TYPE_CHECKING:
     from edge_agent.config.model import Config
-    from edge_agent.ota.slots import Record, Ref, Slots
+    from edge_agent.ota.records import Record, Ref
+    from edge_agent.ota.slots import Slots
 
-ROOT_FILE = Path("/etc/edge-agent/ota-root.json")
 FINE = frozenset({"", "active", "no_release"})
 
 
@@ -51,9 +52,8 @@ def import_models(folder: Path, families: tuple[str, ...], root: Path | None, fi
     with _told():
         config, slots = _slots(file)
         client = TufClient(slots.folder / "metadata", METADATA, TARGETS, FolderFetcher(folder), SystemClock())
-        trusted = root or (ROOT_FILE if ROOT_FILE.exists() else None)
-        if trusted is not None:
-            client.init(trusted.read_bytes())
+        if (trusted := trusted_root(root)) is not None:
+            client.init(trusted)
         outcomes = Installer(client, slots, _progress).install(families)
         if any(not outcome.reason for outcome in outcomes):
             _reload(config)
@@ -66,6 +66,23 @@ def import_models(folder: Path, families: tuple[str, ...], root: Path | None, fi
         for one in outcomes:
             click.echo(f"{one.release}  {f'{one.reason}: ' if one.reason else 'runs now, on probation: '}{one.text}")
     raise SystemExit(exits.OK if all(one.reason in FINE for one in outcomes) else exits.FAILED)
+
+
+@click.command("trust")
+@click.argument("root", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@file_option
+def trust_root(root: Path, file: Path) -> None:
+    """Trust releases by ROOT, the root.json of the key ceremony, from now on; a newer one that is trusted stays."""
+    from edge_agent.ota.client import TufClient
+    from edge_agent.ota.folder import METADATA, TARGETS, FolderFetcher
+    from wire.clock import SystemClock
+
+    with _told():
+        _, slots = _slots(file)
+        given = trusted_root(root)
+        assert given is not None
+        TufClient(slots.folder / "metadata", METADATA, TARGETS, FolderFetcher(root.parent), SystemClock()).init(given)
+        click.echo(f"{root} is trusted; the cloud may assign what its keys signed")
 
 
 @click.command("activate")
@@ -178,4 +195,4 @@ def _document(record: Record) -> dict[str, Any]:
     }
 
 
-COMMANDS = (import_models, activate_model, rollback_model, explain_model)
+COMMANDS = (trust_root, import_models, activate_model, rollback_model, explain_model)

@@ -11,7 +11,7 @@ import grpc
 import grpc.aio
 
 from edge_agent.errors import CredentialsRejected, JoinRefused, LinkDown
-from edge_agent.sync.grpc_transport import brief
+from edge_agent.sync.channel import brief
 from wire.join import (
     JOIN_METHOD,
     LEAVE_METHOD,

@@ -144,6 +144,13 @@ class TufClient:
             delegations = self._top().delegations
             return list(delegations.roles or {}) if delegations else []
 
+    def director_keys(self) -> dict[str, bytes]:
+        """Whose signatures on assignments count, by key id, as the root says. Raises as `find` does."""
+        with self._locked():
+            self._top()
+            assert self._trust is not None
+            return self._trust.director_keys
+
     def listed(self, role: str) -> list[str]:
         """Names of the targets that one of `roles` names itself. Raises TargetUnknown for another, and as `find`."""
         with self._locked():

@@ -16,8 +16,10 @@ from edge_agent.detect.contract import OPSET
 from edge_agent.ota.client import TufClient
 from edge_agent.ota.errors import OtaError, TargetRejected
 from edge_agent.ota.gates import Verdict, try_model
-from edge_agent.ota.slots import Ref, Slots, Stage
+from edge_agent.ota.records import Ref, Stage
+from edge_agent.ota.slots import Slots
 from edge_agent.version import VERSION
+from wire.assignment import Assigned
 from wire.release import Needs, Release, ReleaseInvalid, read_needs, read_release, release_target
 
 RUNTIME = "onnxruntime"
@@ -59,16 +61,40 @@ class Installer:
         with self._slots.changing():
             return [self._family(family) for family in families or self._client.roles()]
 
+    def install_assigned(self, assigned: Assigned) -> Outcome:
+        """The release that an assignment names, where the repository says the same of it. Raises StateBusy."""
+        with self._slots.changing():
+            return self._guarded(assigned.family, assigned.name, lambda: self._assigned(assigned))
+
+    def _assigned(self, assigned: Assigned) -> Outcome:
+        family, name = assigned.family, assigned.name
+        target = self._client.find(release_target(family, assigned.counter))
+        if (target.hashes.get("sha256"), target.length) != (assigned.sha256, assigned.length):
+            return self._noted(family, name, "disagree", "the repository names another document under this release")
+        if refusal := self._refusal(family, assigned.counter, target):
+            return refusal
+        self._slots.note(family, name, Stage.ASSIGNED)
+        return self._take(family, assigned.counter, target)
+
     def _family(self, family: str) -> Outcome:
-        name = family
-        try:
+        newest = 0
+
+        def look() -> Outcome:
+            nonlocal newest
             newest = max(map(_counter, self._client.listed(family)), default=0)
-            if not newest:
-                return Outcome(family, family, "no_release", "the family has no release")
-            name = f"{family}/{newest}"
-            target = self._client.find(release_target(family, newest))
-            refusal = self._refusal(family, newest, target)
-            return refusal or self._take(family, newest, target)
+            return Outcome(family, family, "no_release", "the family has no release")
+
+        nothing = self._guarded(family, family, look)
+        return self._guarded(family, f"{family}/{newest}", lambda: self._newest(family, newest)) if newest else nothing
+
+    def _newest(self, family: str, counter: int) -> Outcome:
+        target = self._client.find(release_target(family, counter))
+        return self._refusal(family, counter, target) or self._take(family, counter, target)
+
+    def _guarded(self, family: str, name: str, work: Callable[[], Outcome]) -> Outcome:
+        """What `work` gives, or the error that it raised as an outcome, written down."""
+        try:
+            return work()
         except (OtaError, ReleaseInvalid) as error:
             reason = error.reason if isinstance(error, OtaError) else "release_invalid"
             self._slots.note(family, name, Stage.REFUSED, reason, str(error))

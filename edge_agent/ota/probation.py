@@ -6,7 +6,8 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 
 from edge_agent.errors import AgentError
-from edge_agent.ota.slots import PROBATION_S, Slots, Stage
+from edge_agent.ota.records import Stage
+from edge_agent.ota.slots import PROBATION_S, Slots
 from wire.clock import NS_PER_S, Clock
 
 log = logging.getLogger(__name__)

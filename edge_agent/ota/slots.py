@@ -9,75 +9,30 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
 
 import msgspec
 
 from edge_agent.ota.durable import fsync_folder, make_folder, write_durable
 from edge_agent.ota.errors import OtaError, StorageFailed
+from edge_agent.ota.records import Event, Record, Ref, Stage
 from edge_agent.outbox.lock import StateLock
+from wire.assignment import Mark
 from wire.clock import NS_PER_S, Clock
 from wire.release import FILES, check_family
 
 EVENTS_KEPT = 50
+TEXT_LENGTH_MAX = 500
+ID_MAX = (1 << 63) - 1
 ATTEMPTS_MAX = 3  # starts of the agent with a release on probation
 PROBATION_S = 600.0
 RECORD_BYTES_MAX = 1 << 20
 DOCUMENT = "release.json"
-
-
-class Stage(StrEnum):
-    """How far a release is; in the order of its way."""
-
-    DOWNLOADED = "downloaded"
-    TESTED = "tested"
-    STAGED = "staged"  # about to be swapped in
-    PROBATION = "probation"
-    COMMITTED = "committed"
-    REFUSED = "refused"
-    ROLLED_BACK = "rolled_back"
-
-
-class Ref(msgspec.Struct, frozen=True):
-    """A release that lies here. `sha256` is its document's: the name of the whole set."""
-
-    family: str
-    counter: int
-    version: int
-    sha256: str
-
-    @property
-    def name(self) -> str:
-        """`family/counter`."""
-        return f"{self.family}/{self.counter}"
-
-
-class Event(msgspec.Struct, frozen=True):
-    """Something that happened: when (ISO 8601, by the gateway's clock), to which release, and why."""
-
-    at: str
-    release: str
-    stage: Stage
-    reason: str = ""
-    text: str = ""
-
-
-class Record(msgspec.Struct):
-    """A family's slots. `counter` is the highest release that was ever committed: none below it comes back."""
-
-    active: Ref | None = None
-    previous: Ref | None = None
-    candidate: Ref | None = None
-    stage: Stage | None = None
-    attempts: int = 0
-    counter: int = 0
-    quarantine: dict[str, str] = {}
-    events: list[Event] = []
 
 
 class Slots:
@@ -88,6 +43,7 @@ class Slots:
         self.folder = state_dir / "ota"
         self._records = self.folder / "slots"
         self._releases = self.folder / "releases"
+        self._mark = self.folder / "assignment.json"
         self._clock = clock
 
     @contextmanager
@@ -138,8 +94,11 @@ class Slots:
         return self._releases / sha256 / DOCUMENT
 
     def note(self, family: str, release: str, stage: Stage, reason: str = "", text: str = "") -> None:
-        """Write down what happened to a release that does not run (yet)."""
+        """Write down what happened to a release that does not run (yet); the same again is no news."""
         record = self.record(family)
+        last = record.events[-1] if record.events else None
+        if last is not None and (last.release, last.stage, last.reason) == (release, stage, reason):
+            return
         record.stage = stage if record.stage not in {Stage.PROBATION, Stage.COMMITTED} else record.stage
         self._note(record, release, stage, reason, text)
         self._save(family, record)
@@ -167,7 +126,9 @@ class Slots:
         self._note(record, ref.name, Stage.STAGED)
         self._save(ref.family, record)
         self._link(ref.family, ref)
-        self._save(ref.family, self.record(ref.family))  # which follows the link
+        record = self.record(ref.family)  # which follows the link
+        self._note(record, ref.name, Stage.PROBATION)
+        self._save(ref.family, record)
         self._sweep(ref.family)
 
     def roll_back(self, family: str, reason: str, text: str = "") -> Ref | None:
@@ -225,6 +186,45 @@ class Slots:
         record.counter = max(record.counter, record.active.counter)
         self._note(record, record.active.name, Stage.COMMITTED)
         self._save(family, record)
+
+    def changed_ns(self) -> int:
+        """Grows with each change of a record."""
+        return max((path.stat().st_mtime_ns for path in self._records.glob("*.json")), default=0)
+
+    def untold(self) -> list[tuple[str, Event]]:
+        """Events that the cloud does not have, each with its family, oldest first."""
+        found = [
+            (family, event)
+            for family in self.families()
+            for event in self.record(family).events
+            if event.id and not event.told
+        ]
+        return sorted(found, key=lambda each: each[1].at)
+
+    def tell(self, ids: Collection[int]) -> None:
+        """The cloud has these events. Raises StorageFailed: it is told them again."""
+        for family in self.families():
+            record = self.record(family)
+            if any(event.id in ids for event in record.events):
+                record.events = [
+                    msgspec.structs.replace(event, told=True) if event.id in ids else event for event in record.events
+                ]
+                self._save(family, record)
+
+    def mark(self) -> Mark:
+        """The last assignment that was taken."""
+        try:
+            with self._mark.open("rb") as file:
+                return msgspec.json.decode(file.read(RECORD_BYTES_MAX), type=Mark)
+        except FileNotFoundError:
+            return Mark()
+        except (msgspec.DecodeError, OSError) as error:
+            raise StorageFailed(f"{self._mark}: {error}. Try: rm {self._mark}", "disk") from error
+
+    def remember(self, mark: Mark) -> None:
+        """Before anything of an assignment is done. Raises StorageFailed."""
+        if mark != self.mark():
+            write_durable(self._mark, msgspec.json.encode(mark))
 
     def damage(self, ref: Ref) -> str:
         """What is wrong with the files of a release; empty when every byte is as signed."""
@@ -298,4 +298,5 @@ class Slots:
 
     def _note(self, record: Record, release: str, stage: Stage, reason: str = "", text: str = "") -> None:
         at = datetime.fromtimestamp(self._clock.wall_ns() // NS_PER_S, UTC).isoformat()
-        record.events = [*record.events, Event(at, release, stage, reason, text[:500])][-EVENTS_KEPT:]
+        event = Event(at, release, stage, reason, text[:TEXT_LENGTH_MAX], 1 + secrets.randbelow(ID_MAX))
+        record.events = [*record.events, event][-EVENTS_KEPT:]

@@ -17,6 +17,7 @@ from tuf.api.serialization import DeserializationError, SerializationError
 from edge_agent.ota.errors import MetadataRejected
 
 SIGNED_AT = "x-tidegate-signed-at"  # in timestamp.json: when it was signed, ISO 8601 in UTC
+DIRECTOR = "x-tidegate-director"  # in root.json: key id → public key, hex
 Content = TypeVar("Content", Root, Timestamp, Snapshot, Targets)
 
 
@@ -39,6 +40,15 @@ class Trust:
         self.timestamp: Timestamp | None = None
         self.snapshot: Snapshot | None = None
         self._targets: dict[tuple[str, str], Targets] = {}  # (delegator, role) → what that delegator's keys signed
+
+    @property
+    def director_keys(self) -> dict[str, bytes]:
+        """Ed25519 public keys by key id; a field of our own in the root, nothing where it is not as it should be."""
+        told = self.root.unrecognized_fields.get(DIRECTOR, {})
+        try:
+            return {str(keyid): bytes.fromhex(public) for keyid, public in told.items()}
+        except (AttributeError, TypeError, ValueError):
+            return {}
 
     def add_root(self, data: bytes) -> None:
         """The next root: signed by the old keys and its own, one version on (5.3.4, 5.3.5). It may have expired."""

@@ -7,26 +7,27 @@ import logging
 import os
 import random
 import socket
-from collections.abc import Coroutine
 from contextlib import suppress
-from typing import Any
 
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its C core writes to stderr what the log says once and better
 import grpc
 import grpc.aio
 
 from edge_agent.errors import AgentError, CredentialsRejected, LinkDown, OutboxFull, StateBusy
+from edge_agent.sync.channel import brief, call_once, first_done, open_channel
 from edge_agent.sync.credentials import Credentials
 from edge_agent.sync.meter import SocketMeter
 from edge_agent.sync.policy import SyncPolicy
 from edge_agent.sync.route import interface_to
 from wire.clock import NS_PER_S, Clock
 from wire.errors import ProtocolViolation
-from wire.messages import FRAME_BYTES_MAX, SYNC_METHOD, GatewayFrames
+from wire.messages import SYNC_METHOD, GatewayFrames
 from wire.sync.frames import GatewayFrame
 from wire.sync.gateway import GatewaySync, Identity, SyncOptions
+from wire.sync.leave import Leave
 from wire.sync.outbox_view import OutboxView
 from wire.sync.status import Reason, SyncStatus
+from wire.sync.updates import Updates
 
 log = logging.getLogger(__name__)
 
@@ -37,16 +38,6 @@ METER_S = 1.0  # between two looks at the socket's counters
 FIND_S = 0.05  # between two looks for sockets while a connection is made: shorter than a handshake on a dear link
 FOREVER_S = 3600.0
 LOOK_S_MAX = 60.0  # between two looks at the route while nothing may leave
-_OPTIONS = (
-    ("grpc.http2.bdp_probe", 0),  # its pings cost the data plan
-    ("grpc.max_receive_message_length", FRAME_BYTES_MAX),
-    ("grpc.max_send_message_length", FRAME_BYTES_MAX),
-    ("grpc.keepalive_time_ms", 300_000),
-    ("grpc.keepalive_timeout_ms", 30_000),
-    ("grpc.enable_retries", 0),  # the machine's back-off is the only one
-    ("grpc.enable_http_proxy", 0),
-    ("grpc.use_local_subchannel_pool", 1),  # a new connection for each attempt, with the credentials of now
-)
 _IDENTITY_CODES = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
 
 
@@ -65,10 +56,12 @@ class SyncClient:
         policy: SyncPolicy,
         clock: Clock,
         rng: random.Random,
+        updates: Updates | None = None,
     ) -> None:
-        """`address`: host:port. `server_name`: the name in the server's certificate; empty: the host."""
+        """`address`: host:port. `server_name`: the name in the server's certificate; empty: the host. `updates`: who
+        installs what the cloud assigns."""
         self._view = view
-        self._machine = GatewaySync(view, options, identity, rng, policy)
+        self._machine = GatewaySync(view, options, identity, rng, policy, updates)
         self.policy = policy
         self._credentials = credentials
         self.address = address
@@ -84,6 +77,7 @@ class SyncClient:
         self._renewed = asyncio.Event()
         self._not_before = 0.0
         self._meter = SocketMeter()
+        self._channel: grpc.aio.Channel | None = None  # of the open stream
         self._addresses: list[str] = []  # of the host, as last resolved
         self._interface = ""
         self.socket_bytes = 0  # of IP, both ways, since the process began
@@ -130,6 +124,20 @@ class SyncClient:
     def flush(self) -> None:
         """Send at once what waits to be merged. On the event loop's thread."""
         self._put(self._machine.flush(self._now()))
+
+    def reported(self) -> None:
+        """There are new reports of updates. On the event loop's thread."""
+        self._put(self._machine.reported(self._now()))
+
+    def leave(self) -> Leave:
+        """What may leave now; a call's data is bulk."""
+        return self.policy.leave(self._now())
+
+    async def call(self, method: str, data: bytes, timeout_s: float) -> bytes:
+        """One call beside the open stream, over its connection: metered with it. Raises LinkDown."""
+        if self._channel is None or not self._machine.status.connected:
+            raise LinkDown("there is no connection now")
+        return await call_once(self._channel, method, data, timeout_s)
 
     def is_drained(self) -> bool:
         """Is everything committed so far acknowledged?"""
@@ -237,13 +245,9 @@ class SyncClient:
     async def _stream(self) -> None:
         """One connection from start to end. Raises LinkDown, CredentialsRejected, ProtocolViolation."""
         self._renewed.clear()
-        ca, certificate, key = self._credentials.read()
-        tls = grpc.ssl_channel_credentials(ca, key, certificate)
-        options: list[tuple[str, str | int]] = [*_OPTIONS]
-        if self._server_name:
-            options.append(("grpc.ssl_target_name_override", self._server_name))
-        async with grpc.aio.secure_channel(self.address, tls, options=options) as channel:
+        async with open_channel(self.address, self._server_name, self._credentials) as channel:
             call = channel.stream_stream(SYNC_METHOD)()
+            self._channel = channel
             try:
                 await self._open(call)
                 self._out = asyncio.Queue()
@@ -255,6 +259,7 @@ class SyncClient:
             except grpc.aio.UsageError as error:
                 raise LinkDown(f"the stream is closed: {error}") from error
             finally:
+                self._channel = None
                 call.cancel()
 
     async def _open(self, call: grpc.aio.StreamStreamCall[bytes, bytes]) -> None:
@@ -309,21 +314,3 @@ class SyncClient:
             if reason is not None:
                 raise CredentialsRejected(reason) from error
         raise LinkDown(f"{error.code().name}: {brief(detail)}") from error
-
-
-def brief(detail: str) -> str:
-    """The last, most telling part of gRPC's nested words: the operating system's reason."""
-    return detail.rpartition("; last error: ")[2].rpartition("UNKNOWN: ")[2] or detail
-
-
-async def first_done(*jobs: Coroutine[Any, Any, None]) -> None:
-    """Run jobs until one ends, end the others, and raise what the first one raised."""
-    tasks = [asyncio.ensure_future(job) for job in jobs]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    for task in done:
-        task.result()

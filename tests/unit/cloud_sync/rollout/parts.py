@@ -28,9 +28,9 @@ def quorum(count: int = 3, threshold: int = 2) -> Quorum:
 class Fleet:
     """Repository, its keys, the service's round, and one gateway."""
 
-    def __init__(self, folder: Path, *, family: str = "toy") -> None:
+    def __init__(self, folder: Path, *, family: str = "toy", now: datetime = NOW) -> None:
         self.folder = folder
-        self.clock = DialClock(NOW)
+        self.clock = DialClock(now)
         self.store = LocalStore(folder / "objects")
         self.repository = Repository(self.store)
         self.ceremony = Ceremony(self.repository, self.clock)

@@ -6,17 +6,20 @@ import hashlib
 import io
 import json
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from onnx import ModelProto, TensorProto, helper
+from securesystemslib.signer import CryptoSigner
 
 from cloud_sync.rollout.publish import Wishes, read_model
 from edge_agent.ota.installer import Installer, Outcome
 from edge_agent.ota.slots import Slots
-from tests.unit.cloud_sync.rollout.parts import Fleet
+from tests.unit.cloud_sync.rollout.parts import NOW, Fleet
 from tests.unit.edge_agent.detect import toys
+from wire.assignment import Assigned, Assignment, seal
 from wire.release import Release
 
 TICKS, ROWS = 80, 2
@@ -126,8 +129,8 @@ def slow(model: ModelProto, size: int) -> None:
 class Gateway(Fleet):
     """A fleet's repository, and a gateway of it that installs."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
+    def __init__(self, folder: Path, now: datetime = NOW) -> None:
+        super().__init__(folder, now=now)
         self.state = folder / "state"
 
     @property
@@ -140,6 +143,16 @@ class Gateway(Fleet):
         self.ceremony.release(release, files, self.team.signers, lambda _: None)
         self.roles.tick()
         return release
+
+    def assigned(self, release: Release) -> Assigned:
+        """As `edge-ota assign` writes it down."""
+        document = release.document()
+        return Assigned(release.family, release.counter, hashlib.sha256(document).hexdigest(), len(document))
+
+    def sealed(self, assignment: Assignment, signer: CryptoSigner | None = None) -> bytes:
+        """By the Director's key, or another."""
+        key = signer or self.online["director"]
+        return seal(assignment, key.public_key.keyid, lambda data: bytes.fromhex(key.sign(data).signature))
 
     def install(self) -> Outcome:
         return Installer(self.client(), self.slots).install(["toy"])[0]

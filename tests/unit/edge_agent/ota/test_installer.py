@@ -12,7 +12,8 @@ from onnx import ModelProto, TensorProto, helper
 from cloud_sync.rollout.publish import Wishes
 from edge_agent.ota.gates import try_model
 from edge_agent.ota.installer import lacking
-from edge_agent.ota.slots import ATTEMPTS_MAX, Stage
+from edge_agent.ota.records import Stage
+from edge_agent.ota.slots import ATTEMPTS_MAX
 from tests.unit.edge_agent.ota.releases import Gateway, large, nan_above, replace_score, slow, write_model
 from wire.release import Needs
 
@@ -38,10 +39,11 @@ def test_a_better_release_takes_over(gateway: Gateway, tmp_path: Path) -> None:
     assert record.previous is not None
     assert record.previous.counter == 1
     gateway.slots.commit("toy")
-    assert [(event.release, event.stage.value) for event in gateway.slots.record("toy").events[-4:]] == [
+    assert [(event.release, event.stage.value) for event in gateway.slots.record("toy").events[-5:]] == [
         ("toy/2", "downloaded"),
         ("toy/2", "tested"),
         ("toy/2", "staged"),
+        ("toy/2", "probation"),
         ("toy/2", "committed"),
     ]
     assert gateway.install().reason == "active"

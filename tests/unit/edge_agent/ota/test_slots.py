@@ -15,7 +15,8 @@ from edge_agent.ota.folder import METADATA, TARGETS, FolderFetcher
 from edge_agent.ota.gates import Verdict
 from edge_agent.ota.installer import Installer
 from edge_agent.ota.probation import Probation
-from edge_agent.ota.slots import PROBATION_S, Slots, Stage
+from edge_agent.ota.records import Stage
+from edge_agent.ota.slots import PROBATION_S, Slots
 from tests.unit.edge_agent.ota.releases import Gateway, write_model
 from wire.clock import SystemClock
 

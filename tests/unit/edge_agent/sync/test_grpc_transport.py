@@ -18,9 +18,10 @@ from edge_agent.errors import OutboxFull
 from edge_agent.outbox.options import OutboxOptions
 from edge_agent.outbox.recorder import Recorder
 from edge_agent.outbox.view import RecorderView
+from edge_agent.sync.channel import brief
 from edge_agent.sync.credentials import Credentials
 from edge_agent.sync.data_plan import Plan
-from edge_agent.sync.grpc_transport import SyncClient, brief
+from edge_agent.sync.grpc_transport import SyncClient
 from edge_agent.sync.policy import PolicyOptions, SyncPolicy
 from edge_agent.sync.window import parse_window
 from tests.unit.cloud_sync.gateway import ROOM
