@@ -37,6 +37,8 @@ class Proxy:
     def __init__(self, host: str, port: int, delay_s: float = 0.0) -> None:
         self.traffic = Traffic()
         self.delay_s = delay_s
+        self.answer_delay_s = 0.0  # of what the target says, on top
+        self._cuts_answer = False
         self._target = (host, port)
         self._mode = Mode.PASS
         self._flowing = asyncio.Event()
@@ -72,6 +74,15 @@ class Proxy:
         if mode is Mode.CUT:
             self._reset(lambda _: True)
 
+    def cut_at_answer(self) -> None:
+        """Reset the connection on which the target speaks next; what it says does not arrive."""
+        self._cuts_answer = True
+
+    def mend(self) -> None:
+        """Let everything through from now on."""
+        self._cuts_answer = False
+        self.set(Mode.PASS)
+
     def retarget(self, host: str, port: int) -> None:
         """Lead new connections elsewhere."""
         self._target = (host, port)
@@ -91,6 +102,10 @@ class Proxy:
         """What comes out at the other end of the wire."""
         if self._mode is Mode.MUTE or (self._mode is Mode.UNANSWERED and way == "down"):
             connection.loses[way] = True
+        elif way == "down" and self._cuts_answer:
+            self._cuts_answer = False
+            connection.loses[way] = True
+            connection.task.cancel()
         return b"" if connection.loses[way] else data
 
     async def flowing(self) -> None:
@@ -174,7 +189,8 @@ class _Connection:
             while True:
                 await self._proxy.flowing()
                 data = await reader.read(READ_BYTES)
-                await held.put((loop.time() + self._proxy.delay_s, data))
+                late_s = self._proxy.answer_delay_s if way == "down" else 0.0
+                await held.put((loop.time() + self._proxy.delay_s + late_s, data))
                 if not data:
                     return
 

@@ -125,6 +125,12 @@ class RealGateway(LabGateway):
         await asyncio.sleep(seconds)
         self.conditions.set(disk=None)
 
+    async def echo_acks(self, seconds: float) -> None:
+        """For a while every acknowledgement is heard again, after its successor."""
+        self.conditions.set(echo_acks=True)
+        await asyncio.sleep(seconds)
+        self.conditions.set(echo_acks=None)
+
     def values(self, cycles: Sequence[Cycle] | set[Cycle]) -> set[float]:
         """Of cycles, each of their numbers."""
         return {float(number) for cycle in cycles for number in cycle}

@@ -15,12 +15,13 @@ from cloud_sync.data_folder import DataFolder
 from simulator.disk import State
 from simulator.lab.cloud import LabCloud
 from simulator.lab.conditions import VARIABLE, Conditions
+from simulator.lab.network_faults import NETWORK_FAULTS, break_network
 from simulator.lab.outcome import TrialResult
 from simulator.lab.processes import LabFailed
 from simulator.lab.real_gateway import NAME, RealGateway
 from simulator.lab.stored import stored_of
 from simulator.lab.verdict import Verdict, judge
-from simulator.network import Mode, Proxy
+from simulator.network import Proxy
 from simulator.virtual.store import Weather
 from wire.clock import SystemClock
 from wire.reading import LossReason
@@ -30,11 +31,8 @@ CALM_S_MAX = 90.0  # after them everything must arrive within this
 LOOK_S = 0.1
 
 FAULTS = {  # weights
-    "cut": 4.0,
-    "stall": 3.0,
-    "mute": 3.0,
-    "unanswered": 3.0,
-    "slow": 2.0,
+    **NETWORK_FAULTS,
+    "echo acks": 2.0,
     "kill gateway": 5.0,
     "stop gateway": 2.0,
     "cut power": 4.0,
@@ -127,31 +125,8 @@ class RealTrial:
         raise AssertionError(kind)
 
     def _network_fault(self, kind: str, rng: random.Random) -> Awaitable[None] | None:
-        network = self._network
-        assert network is not None
-
-        async def be(mode: Mode, seconds: float) -> None:
-            network.set(mode)
-            await asyncio.sleep(seconds)
-            network.set(Mode.PASS)
-
-        async def be_slow(delay_s: float, seconds: float) -> None:
-            network.delay_s = delay_s
-            await asyncio.sleep(seconds)
-            network.delay_s = 0.0
-
-        match kind:
-            case "cut":
-                return be(Mode.CUT, rng.uniform(0.05, 4.0))
-            case "stall":
-                return be(Mode.STALL, rng.uniform(1.0, 6.0))
-            case "mute":
-                return be(Mode.MUTE, rng.uniform(1.0, 6.0))
-            case "unanswered":
-                return be(Mode.UNANSWERED, rng.uniform(1.0, 6.0))
-            case "slow":
-                return be_slow(rng.uniform(0.05, 0.8), rng.uniform(1.0, 5.0))
-        return None
+        assert self._network is not None
+        return break_network(self._network, kind, rng) if kind in NETWORK_FAULTS else None
 
     def _gateway_fault(self, kind: str, rng: random.Random) -> Awaitable[None] | None:
         gateway = self._gateway
@@ -173,6 +148,8 @@ class RealTrial:
                 return gateway.flip_bits(rng.choice([1, 1, 3, 20]))
             case "step clock":
                 return step_clock()
+            case "echo acks":
+                return gateway.echo_acks(seconds)
         return None
 
     def _cloud_fault(self, kind: str, rng: random.Random) -> Awaitable[None] | None:
@@ -227,7 +204,7 @@ class RealTrial:
         """Nobody touches anything any more."""
         self._weather.clear()
         assert self._network is not None
-        self._network.set(Mode.PASS)
+        self._network.mend()
         end = time.monotonic() + CALM_S_MAX
         while time.monotonic() < end:
             if self._gateway.gave_up:

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.system
 
 @pytest.mark.timeout(400)
 def test_three_real_trials_hold() -> None:
-    """Of the seeds 1 to 3: kills of both sides, power cut, mute, read-only card, object store down."""
+    """Of the seeds 1 to 3: kills of both sides, power cut, cut at an answer, full and failing card, slow store."""
     order = Order(trials=3, seed=1, workers=3, real=True)
     with bench_for(order) as bench:
         results = list(run_trials(order, bench))

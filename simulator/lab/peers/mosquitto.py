@@ -72,6 +72,16 @@ class MosquittoPeer:
         assert self._process is not None
         self._process.kill()
 
+    def signal(self, number: int) -> None:
+        """See `Peer`."""
+        assert self._process is not None
+        self._process.signal(number)
+
+    @property
+    def has_ended(self) -> bool:
+        """See `Peer`."""
+        return self._process is not None and self._process.exit_code is not None
+
     async def give(self, number: int) -> bool:
         """See `Peer`. The sensor keeps what is not acknowledged and gives it again, as MQTT clients do."""
         self._sensor.publish()

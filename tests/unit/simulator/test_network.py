@@ -1,11 +1,13 @@
 """The proxy: what passes is whole and counted; what is cut, stalled or muted does not pass."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 
+from simulator.lab.network_faults import NETWORK_FAULTS, break_network
 from simulator.network import Mode, PlannedMode, Proxy, parse_address, parse_plan, serve
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -151,3 +153,45 @@ def test_plans_and_addresses_are_read_or_refused() -> None:
     for text in ("", "host", "host:", "1:99999"):
         with pytest.raises(ValueError, match="write"):
             parse_address(text)
+
+
+async def test_the_connection_ends_at_the_next_answer() -> None:
+    async with echo_behind_proxy() as proxy, connected(proxy) as first, connected(proxy) as second:
+        await exchange(first, b"a")
+        proxy.cut_at_answer()
+        with pytest.raises((asyncio.IncompleteReadError, OSError)):
+            await exchange(first, b"b")
+        assert proxy.traffic.down == 1
+        assert await exchange(second, b"c") == b"c"
+        proxy.cut_at_answer()
+        proxy.mend()
+        assert await exchange(second, b"d") == b"d"
+
+
+async def test_answers_alone_are_late() -> None:
+    async with echo_behind_proxy() as proxy, connected(proxy) as streams:
+        proxy.answer_delay_s = 0.1
+        start = asyncio.get_running_loop().time()
+        assert await exchange(streams, b"a") == b"a"
+        assert asyncio.get_running_loop().time() - start >= 0.1
+        assert (proxy.traffic.up, proxy.traffic.down) == (1, 1)
+
+
+@pytest.mark.parametrize("kind", NETWORK_FAULTS)
+async def test_every_fault_of_the_network_is_injected_and_ends(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it does is seen while it lasts; nothing of it is left after `mend`."""
+    seen: list[tuple[Mode, float, float]] = []
+    async with echo_behind_proxy() as proxy:
+
+        async def look(seconds: float) -> None:
+            seen.append((proxy.mode, proxy.delay_s, proxy.answer_delay_s))
+
+        monkeypatch.setattr("simulator.lab.network_faults.asyncio.sleep", look)
+        await break_network(proxy, kind, random.Random(1))
+        monkeypatch.undo()
+        if kind != "cut at answer":
+            assert seen[0] != (Mode.PASS, 0.0, 0.0)
+        proxy.mend()
+        assert (proxy.mode, proxy.delay_s, proxy.answer_delay_s) == (Mode.PASS, 0.0, 0.0)
+        async with connected(proxy) as streams:
+            assert await exchange(streams, b"a") == b"a"
