@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +98,24 @@ def release_of(repository: Repository, family: str, counter: int) -> Release:
     except ObjectMissing as error:
         raise RepositoryUnusable(f"{path} is signed, and missing in the store") from error
     return read_release(entry.custom, document)
+
+
+def again(
+    repository: Repository, family: str, counter: int, counters: Sequence[int]
+) -> tuple[Release, dict[str, bytes]]:
+    """An older release as the next one: same files, same needs. No files when the newest is the same already.
+
+    `counters`: of the family, oldest first. Raises RepositoryUnusable, ReleaseInvalid.
+    """
+    old = release_of(repository, family, counter)
+    newest = release_of(repository, family, counters[-1])
+    if (newest.files, newest.needs, newest.version) == (old.files, old.needs, old.version):
+        return newest, {}
+    try:
+        files = {name: repository.read_target(old.file_target(name), ref.sha256) for name, ref in old.files.items()}
+    except ObjectMissing as error:
+        raise RepositoryUnusable(f"a file of {old.name} is signed, and missing in the store") from error
+    return replace(old, counter=counters[-1] + 1), files
 
 
 def release_table(release: Release) -> Mapping[str, Any]:

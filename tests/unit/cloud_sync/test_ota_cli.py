@@ -45,6 +45,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "agent.toml").write_text('[agent]\nstate_dir = "state"\nruntime_dir = "run"\n')
     monkeypatch.setenv("EDGE_AGENT_CONFIG", str(tmp_path / "agent.toml"))
     shutil.copytree(ROOT / "models/value-novelty", tmp_path / "models/value-novelty")
+    issue = ["cert", "issue", "kiln-7", "--data", "data", "--out", "kiln-7"]
+    assert CliRunner().invoke(cloud_sync, issue).exit_code == 0
     return tmp_path
 
 

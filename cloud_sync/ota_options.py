@@ -1,0 +1,80 @@
+"""What the commands of `edge-ota` share: options, errors, and how repository and keys are opened."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cloud_sync.cli_options import EXIT_CONFIG
+from cloud_sync.errors import CloudError, ConfigInvalid
+from wire.release import ReleaseInvalid
+
+if TYPE_CHECKING:
+    from cloud_sync.rollout.keyring import Keyring
+    from cloud_sync.rollout.repository import Repository
+
+VARIABLE = "EDGE_OTA_PASSPHRASE"
+ONLINE = ("snapshot", "timestamp", "director")
+folder = click.Path(file_okay=False, path_type=Path)
+keys_option = click.option("--keys", required=True, type=folder, help="Folder of the offline keys.")
+threshold_option = click.option(
+    "--threshold", default=2, show_default=True, type=click.IntRange(1, 16), help="Keys that must sign."
+)
+count_option = click.option("--of", "count", default=3, show_default=True, type=click.IntRange(1, 16), help="Keys.")
+
+
+@contextmanager
+def told_errors() -> Iterator[None]:
+    """Expected failures end as one line on stderr: exit 78 for a wrong setting, 1 for the rest."""
+    try:
+        yield
+    except (CloudError, ReleaseInvalid) as error:
+        click.echo(f"edge-ota: {error}", err=True)
+        sys.exit(EXIT_CONFIG if isinstance(error, ConfigInvalid) else 1)
+
+
+def opened_repository(data: Path, store: str | None) -> tuple[Repository, Path]:
+    """The repository, and the folder of the service's keys. Raises ConfigInvalid, StoreDown."""
+    from cloud_sync.data_folder import DataFolder
+    from cloud_sync.rollout.repository import Repository
+
+    there = DataFolder(data, None, store)
+    if store is None and not there.objects.is_dir():
+        raise ConfigInvalid(f"{there.objects} is missing. Try: cloud-sync init --data {data}")
+    return Repository(there.open_store()), there.ota_keys
+
+
+def sign_online(repository: Repository, online: Path) -> None:
+    """Take the change into snapshot and timestamp now, if the service's keys lie here; else it does so in a minute."""
+    from cloud_sync.rollout.online import OnlineRoles, load_online_keys, online_key
+    from wire.clock import SystemClock
+
+    if not online_key(online, "timestamp").exists():
+        click.echo("the service takes it in within a minute", err=True)
+        return
+    for role, why in OnlineRoles(repository, load_online_keys(online), SystemClock()).tick().refused.items():
+        click.echo(f"edge-ota: {role}: {why}", err=True)
+
+
+def keyring_of(keys: Path, *, confirm: bool) -> Keyring:
+    """The folder of keys with its passphrase, from the environment or asked for."""
+    from cloud_sync.rollout.keyring import Keyring
+
+    passphrase = os.environ.get(VARIABLE)
+    if passphrase is None and sys.stdin.isatty():
+        passphrase = click.prompt("passphrase of the keys", hide_input=True, confirmation_prompt=confirm, err=True)
+    return Keyring(keys, passphrase)
+
+
+def release_named(name: str) -> tuple[str, int]:
+    """`FAMILY/COUNTER` in its parts. Raises ConfigInvalid."""
+    family, _, counter = name.partition("/")
+    if not counter.isdigit():
+        raise ConfigInvalid(f"{name!r} is not FAMILY/COUNTER, as in value-novelty/3")
+    return family, int(counter)
