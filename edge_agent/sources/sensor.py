@@ -74,6 +74,7 @@ class Sensor:
         self.reason: CellState = CellState.NOT_READY  # of the gap while it is closed
         self.ended = False
         self._lost_ns = 0
+        self._is_told = False  # that it is lost; a loss with its bus is told by the bus, and so is that one's end
         self._told: set[str] = set()  # channels that failed alone
 
     @property
@@ -102,9 +103,10 @@ class Sensor:
     def mark_well(self, now_ns: int) -> None:
         """It answered."""
         self.backoff.reset()
-        if self.error:
+        if self._is_told:
             log.info('sensor "%s" is back after %s', self.name, show_duration((now_ns - self._lost_ns) // NS_PER_S))
-            self.error = ""
+        self._is_told = False
+        self.error = ""
 
     def mark_failed(self, error: Exception, now_ns: int) -> CellState:
         """It failed as a whole: note why, tell it once, and say which gap its cells are."""
@@ -113,8 +115,9 @@ class Sensor:
         if isinstance(error, EndOfData):
             self.ended = True
             log.info('sensor "%s" has ended: %s', self.name, text)
-        elif not self.error:
+        elif not self._is_told and not (self.error and isinstance(error, BusDown)):
             self._lost_ns = now_ns
+            self._is_told = True
             log.warning('sensor "%s" is lost (%s): %s', self.name, reason.name.lower(), text)
         self.error = text
         return reason

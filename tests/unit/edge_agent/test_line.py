@@ -193,8 +193,28 @@ def test_a_bus_that_is_down_is_opened_again_and_all_its_sensors_come_back(caplog
     clock.move(70)
     assert line.run_due()[0].states is None
     assert line.error == ""
-    told = [record.getMessage() for record in caplog.records if 'bus "' in record.getMessage()]
+    told = [record.getMessage() for record in caplog.records]
     assert told == ['bus "i2c-9" is down: /dev/i2c-9: no such bus', 'bus "i2c-9" is back']
+
+
+def test_a_sensor_that_stays_dead_when_its_bus_is_back_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    clock = ManualClock()
+    errors: list[Exception] = [BusDown("gone"), DeviceNoAnswer("no ack")]
+
+    def read() -> Sequence[Cell]:
+        if errors:
+            raise errors.pop(0)
+        return [1]
+
+    plans = [sensor_plan("a", Script(read)), sensor_plan("b", Script())]
+    line = line_of(clock, *plans, open_bus=Bus)
+    for _ in range(3):
+        line.run_due()
+        clock.move(70)
+    told = [record.getMessage().replace(" after 70s", "") for record in caplog.records]
+    lost = 'sensor "a" is lost (no_answer): no ack'
+    assert told == ['bus "i2c-9" is down: gone', 'bus "i2c-9" is back', lost, 'sensor "a" is back']
 
 
 def test_a_bus_that_goes_down_between_two_sensors_takes_both() -> None:
