@@ -92,6 +92,13 @@ class Desk:
             for reason in detector.restore(slots, now_us, offsets_us):
                 log.warning("detection begins anew: %s", reason)
 
+    def inherit(self, before: Desk) -> None:
+        """What the desk before this one found and could not commit. Found again it is the same row; an alarm that is
+        not raised any more ends with the next `check`."""
+        self.alarms = before.alarms
+        self.active = before.active
+        self.raised, self._active_changed = before.raised, before._active_changed
+
     def step(self, entries: Iterable[Entry]) -> None:
         """Records in order, each once."""
         if self.problem:

@@ -158,19 +158,23 @@ class Recorder:
             self.wake()
 
     def detect(self, detector: Detecting, tell: Callable[[Alarm], None] = lambda alarm: None) -> None:
-        """From now on every reading goes through this detector, before its commit; once, before the first commit.
+        """From now on every reading goes through this detector, before its commit; first, before the first commit.
 
-        It takes up the state of the last commit; what a killed process left in the journal goes through it again.
+        It takes up the state of the last commit; what was not committed, of a killed process or of a disk that refuses,
+        goes through it again, and changes of alarms that an earlier detector found there are kept.
         `tell` is called with each change of an alarm at once; it must not wait. When this raises there is no detector.
 
         Raises:
             AgentError: the outbox cannot be read.
         """
         with self._writing:
-            self._desk = None
+            before, self._desk = self._desk, None
+            self._stepped = None
             states = self._outbox.states(PREFIX) | self._outbox.states(ACTIVE) | self._outbox.states(OFFSET)
             anchor = self._anchors.anchor()
             self._desk = Desk(detector, states, anchor, self._clock.boottime_ns() // NS_PER_US, tell)
+            if before is not None:
+                self._desk.inherit(before)
         self.look()
 
     def look(self) -> float:

@@ -219,6 +219,53 @@ def test_a_commit_that_fails_changes_nothing(
     assert [alarm.key for alarm in stored_alarms(recorder)] == alarms
 
 
+def test_a_detector_that_takes_over_sees_what_could_not_be_committed(
+    gateway: Gateway, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model is installed while the disk is full: no score, no state and no change of an alarm is left out."""
+    taken = ticks(400)
+    recorder = gateway.start(SET)
+    told: list[Alarm] = []
+    recorder.detect(detector(session), told.append)
+
+    def full(*_: object) -> NoReturn:
+        raise OutboxFull("no room")
+
+    for at, tick in enumerate(taken):
+        recorder.take([tick])
+        recorder.look()
+        if at % 50 == 49:
+            with monkeypatch.context() as patch:
+                patch.setattr(recorder_module, "store", full)
+                with pytest.raises(OutboxFull):
+                    recorder.commit()
+            recorder.detect(detector(session), told.append)
+        if at % 70 == 69:
+            recorder.commit()
+    recorder.commit()
+    codes, alarms = unbroken(session, taken)
+    assert stored_codes(recorder) == codes
+    assert [alarm.key for alarm in stored_alarms(recorder)] == alarms
+    assert {alarm.key for alarm in told} == set(alarms)
+
+
+def test_an_alarm_of_a_detector_that_is_replaced_before_a_commit_is_kept_and_ends(
+    gateway: Gateway, session: Session
+) -> None:
+    recorder = gateway.start(SET)
+    told: list[Alarm] = []
+    recorder.detect(detector(session), told.append)
+    recorder.take([Tick(SET.id, 0, (400, 200))])
+    recorder.look()
+    recorder.detect(detector(session, ()), told.append)  # nobody looks at the oven any more
+    gateway.clock.sleep(2)
+    recorder.look()
+    recorder.commit()
+    assert [alarm.phase for alarm in told] == [Phase.RAISED, Phase.CLEARED]
+    assert stored_alarms(recorder) == told
+    assert recorder.detection == ("", [])
+
+
 class Bad(Session):
     """A session that gives NaN, or raises."""
 
