@@ -58,12 +58,12 @@ QUIET_METHOD = (
 
 def score_series(session: Session, series: nab.Series, calibration_rows: int) -> nab.F64:
     """One number per row: what `edge-agent model run` prints."""
-    runner = Runner(session, [Fit("value", "1")], calibration_rows=calibration_rows)
+    lane = Runner(session, calibration_rows=calibration_rows).add([Fit("value", "1")])
     stamps = ((series.seconds - series.seconds[0]) * 1e6).astype(np.int64)
     stamps = np.maximum.accumulate(stamps).tolist()
     scores = np.zeros(len(series.values))
     for row, (stamp, value) in enumerate(zip(stamps, series.values)):
-        scores[row] = runner.step(stamp, np.array([value])).scores[0]
+        scores[row] = lane.step(stamp, np.array([value])).scores[0]
     return np.nan_to_num(scores)
 
 

@@ -23,11 +23,12 @@ import numpy as np
 from benchmarks.columns import COLUMNS, Column, NoData, batches, data_directory, decimal_columns
 from benchmarks.report import OURS, Report
 from edge_agent.detect.contract import load_model
-from edge_agent.detect.detector import Detector, Watch, channels_of
+from edge_agent.detect.detector import Detector, channels_of
 from edge_agent.detect.library import find_model
 from edge_agent.detect.rules import Rule, RuleKind
 from edge_agent.detect.runner import Runner
 from edge_agent.detect.session import Session
+from edge_agent.detect.watched import Watch
 from edge_agent.outbox.options import OutboxOptions
 from edge_agent.outbox.recorder import Recorder
 from wire.alarm import Severity
@@ -197,10 +198,10 @@ def ours(folder: Path, source: Source, interval_s: int, kernel: Kernel) -> None:
 def detector_for(series_set: SeriesSet) -> Detector:
     """One model on all series, and a rule that stays silent."""
     session = Session(load_model(find_model("value-novelty")))
-    runner = Runner(session, channels_of(series_set.series), calibration_rows=CALIBRATION_ROWS)
+    lane = Runner(session, calibration_rows=CALIBRATION_ROWS).add(channels_of(series_set.series))
     series = series_set.series[0]
     rule = Rule(1, series.name, series.unit, RuleKind.HIGH, 1e12, 0.0, 0.0, Severity.WARNING)
-    return Detector(1, [Watch(series_set, [(runner, tuple(range(len(series_set.series))))], (rule,))])
+    return Detector(1, [Watch(series_set, [(lane, tuple(range(len(series_set.series))))], (rule,))])
 
 
 def rows(folder: Path, source: Source, interval_s: int, kernel: Kernel) -> None:

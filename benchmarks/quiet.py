@@ -66,11 +66,11 @@ def signals(directory: Path) -> Iterator[Signal]:
 def alarms(session: Session, signal: Signal) -> tuple[float, float]:
     """Raised per channel and day: over the whole record, and after its first six hours (NaN when it is shorter)."""
     rows, channels = signal.values.shape
-    runner = Runner(session, [Fit(str(place), "1", "", step) for place, step in enumerate(signal.resolution)])
+    lane = Runner(session).add([Fit(str(place), "1", "", step) for place, step in enumerate(signal.resolution)])
     found = [
         row * signal.interval_s
         for row in range(rows)
-        for event in runner.step(round(row * signal.interval_s * 1e6), signal.values[row]).events
+        for event in lane.step(round(row * signal.interval_s * 1e6), signal.values[row]).events
         if event.phase is Phase.RAISED
     ]
     seconds = rows * signal.interval_s

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from edge_agent.config.detect import ModelPlan, severity_of
 from edge_agent.config.model import Config
 from edge_agent.detect.contract import load_model
-from edge_agent.detect.detector import Detector, Watch, channels_of
+from edge_agent.detect.detector import Detector, channels_of
 from edge_agent.detect.errors import ModelRefused
+from edge_agent.detect.lane import Lane
 from edge_agent.detect.library import find_model, folders_for
 from edge_agent.detect.rules import Rule, RuleKind
 from edge_agent.detect.runner import Runner
 from edge_agent.detect.session import Session
+from edge_agent.detect.watched import Watch
 from wire.series import SeriesSet
 
 
@@ -38,11 +40,11 @@ class Assembled:
 
 def assemble(config: Config, grids: Sequence[Grid], boot: int) -> Assembled:
     """Load what the configuration names. `boot`: the boot that stamps count from, as 64 bits."""
-    runners: dict[int, list[tuple[Runner, Sequence[int]]]] = {grid.series_set.id: [] for grid in grids}
+    lanes: dict[int, list[tuple[Lane, Sequence[int]]]] = {grid.series_set.id: [] for grid in grids}
     refused: dict[str, str] = {}
     for plan in config.models:
         try:
-            session = Session(load_model(find_model(plan.name, folders_for(plan.folder, config.state_dir))))
+            runner = _runner(config, plan)
         except (ModelRefused, ImportError) as error:
             refused[plan.id] = str(error)
             continue
@@ -54,18 +56,17 @@ def assemble(config: Config, grids: Sequence[Grid], boot: int) -> Assembled:
             ]
             try:
                 if columns:
-                    runners[grid.series_set.id].append((_runner(session, plan, grid, columns), columns))
+                    channels = channels_of([grid.series_set.series[column] for column in columns])
+                    lanes[grid.series_set.id].append((runner.add(channels, grid.interval_s), columns))
             except ModelRefused as error:
                 refused[plan.id] = str(error)
-    watches = [Watch(grid.series_set, runners[grid.series_set.id], rules_of(config, grid.series_set)) for grid in grids]
+    watches = [Watch(grid.series_set, lanes[grid.series_set.id], rules_of(config, grid.series_set)) for grid in grids]
     return Assembled(Detector(boot, watches), refused)
 
 
-def _runner(session: Session, plan: ModelPlan, grid: Grid, columns: Sequence[int]) -> Runner:
+def _runner(config: Config, plan: ModelPlan) -> Runner:
     return Runner(
-        session,
-        channels_of([grid.series_set.series[column] for column in columns]),
-        interval_s=grid.interval_s,
+        Session(load_model(find_model(plan.name, folders_for(plan.folder, config.state_dir)))),
         calibration_rows=plan.calibration_rows,
         threshold=plan.threshold,
         label=plan.id,

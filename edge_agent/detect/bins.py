@@ -9,45 +9,45 @@ import numpy as np
 from numpy.typing import NDArray
 
 F64 = NDArray[np.float64]
+Place = slice | NDArray[np.intp]  # rows of the arrays
 
 
 class Bins:
-    """Collects rows of shape `shape`; NaN where a value is missing. All arrays are state."""
+    """One row per group of channels in every array, NaN where a value is missing. All arrays are state. When a group's
+    bin is full is for the caller to count."""
 
     def __init__(self, shape: tuple[int, ...], rows: int, mean_rate: float) -> None:
+        """`rows` of values make a bin."""
         self.rows = rows
         self.mean_rate = mean_rate
-        self.filled = 0
         self.mean = np.full(shape, np.nan)  # moving mean of the values; NaN before the first
         self.middle = np.full(shape, np.nan)  # that mean when the bin began
         self.low = np.full(shape, np.nan)
         self.high = np.full(shape, np.nan)
 
-    def add(self, values: F64) -> F64 | None:
-        """One row. Returns the bin's numbers when it is full: NaN where no value came."""
-        if self.rows == 1:
-            return values
-        np.fmin(self.low, values, out=self.low)
-        np.fmax(self.high, values, out=self.high)
-        step = values - self.mean
+    def add(self, at: Place, values: F64) -> None:
+        """One row of values for the groups `at`."""
+        self.low[at] = np.fmin(self.low[at], values)
+        self.high[at] = np.fmax(self.high[at], values)
+        mean = self.mean[at]
+        step = values - mean
         step[np.isnan(step)] = 0.0
-        self.mean += self.mean_rate * step
-        fresh = np.isnan(self.mean)
+        mean = mean + self.mean_rate * step
+        fresh = np.isnan(mean)
         if fresh.any():
-            self.mean[fresh] = values[fresh]
-            self.middle[fresh] = values[fresh]
-        self.filled += 1
-        if self.filled < self.rows:
-            return None
-        lowest = self.middle - self.low > self.high - self.middle
-        extreme: F64 = np.where(lowest, self.low, self.high)
-        self.filled = 0
-        self.middle = self.mean.copy()
-        self.low = np.full_like(self.low, np.nan)
-        self.high = np.full_like(self.high, np.nan)
+            mean[fresh] = values[fresh]
+            self.middle[at] = np.where(fresh, values, self.middle[at])
+        self.mean[at] = mean
+
+    def take(self, at: Place) -> F64:
+        """The numbers of bins that are full, NaN where no value came; their next ones begin."""
+        low, high, middle = self.low[at], self.high[at], self.middle[at]
+        extreme: F64 = np.where(middle - low > high - middle, low, high)
+        self.middle[at] = self.mean[at]
+        self.low[at] = self.high[at] = np.nan
         return extreme
 
-    def reset(self, rows: NDArray[np.bool_]) -> None:
-        """Forget these first-axis rows; the bin that is open goes on without what they brought."""
+    def reset(self, at: Place | NDArray[np.bool_]) -> None:
+        """Forget these groups; a bin that is open goes on without what they brought."""
         for array in (self.mean, self.middle, self.low, self.high):
-            array[rows] = np.nan
+            array[at] = np.nan

@@ -19,6 +19,7 @@ import numpy as np
 
 from edge_agent.detect.contract import Fit, Model
 from edge_agent.detect.errors import ModelRefused
+from edge_agent.detect.lane import Lane
 from edge_agent.detect.runner import Runner
 from edge_agent.detect.session import Session
 
@@ -77,19 +78,15 @@ def score_csv(
         places = [_place(header, name, source) for name in chosen]
         unit = model.manifest.units[0]
         kind = model.manifest.sensor_kinds[0]
-        runner = Runner(
-            Session(model),
-            [Fit(name, unit, kind) for name in chosen],
-            calibration_rows=calibration_rows,
-            threshold=threshold,
-        )
+        runner = Runner(Session(model), calibration_rows=calibration_rows, threshold=threshold)
+        lane = runner.add([Fit(name, unit, kind) for name in chosen])
         with target.open("w", newline="", encoding="utf-8") as out:
             point = "," if delimiter != "," else "."
-            return _score(runner, rows, out, names=chosen, places=places, stamp_at=stamp_at, point=point)
+            return _score(lane, rows, out, names=chosen, places=places, stamp_at=stamp_at, point=point)
 
 
 def _score(
-    runner: Runner,
+    lane: Lane,
     rows: Iterator[list[str]],
     out: TextIO,
     *,
@@ -102,7 +99,8 @@ def _score(
     writer.writerow(HEADER)
     count = alarms = unreadable = 0
     wordy = np.ones(len(places), dtype=bool)
-    limit = f"{runner.threshold:g}"
+    threshold = lane.runner.threshold
+    limit = f"{threshold:g}"
     stamp_us = -1
     for row in rows:
         if not row:
@@ -113,15 +111,15 @@ def _score(
         unreadable += sum(math.isnan(value) and cell.lower() not in MISSING for value, cell in zip(values, cells))
         stamp = row[stamp_at] if 0 <= stamp_at < len(row) else str(count)
         stamp_us = max(stamp_us, _stamp_us(stamp, stamp_us))
-        verdict = runner.step(stamp_us, values)
+        verdict = lane.step(stamp_us, values)
         score = float(np.nanmax(verdict.scores)) if not np.isnan(verdict.scores).all() else 0.0
-        alarm = score >= runner.threshold
+        alarm = score >= threshold
         writer.writerow((stamp, f"{score:.6g}", limit, int(alarm), names[verdict.top] if verdict.top >= 0 else ""))
         count += 1
         alarms += alarm
-    calibration = runner.calibration_runs * runner.bins.rows * runner.manifest.window.rows
+    _, calibration = lane.rows_learnt
     without = tuple(name for name, each in zip(names, wordy) if each) if count else ()
-    return Outcome(count, alarms, calibration, unreadable, without, runner.failures, runner.problem)
+    return Outcome(count, alarms, calibration, unreadable, without, lane.failures, lane.problem)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ Options as measured (docs/decisions/0081): one thread and no spinning cost a 24t
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,6 @@ from edge_agent.detect.contract import Model
 from edge_agent.detect.errors import ModelRefused, RunFailed
 
 F32 = NDArray[np.float32]
-Answer = dict[str, F32] | RunFailed
 
 
 def load_runtime() -> Any:
@@ -58,29 +57,6 @@ class Session:
         except Exception as error:
             raise RunFailed(f"{self.model.title}: {_first_line(error)}") from error
         return dict(zip(self._outputs, results))
-
-    def answers(self, questions: Sequence[Mapping[str, F32]]) -> list[Answer]:
-        """An answer to each, of one run for the rows of all: five runs of ten rows cost three times one of fifty
-        (docs/decisions/0180). When that run fails each is asked alone, so that one does not cost the others theirs.
-        """
-        if len(questions) > 1:
-            sizes = [len(question["x"]) for question in questions]
-            feeds = {name: np.concatenate([question[name] for question in questions]) for name in questions[0]}
-            try:
-                outputs = self.run(feeds)
-            except RunFailed:
-                outputs = {}
-            if outputs and all(array.shape[:1] == (sum(sizes),) for array in outputs.values()):
-                ends = np.cumsum(sizes).tolist()
-                places = [slice(end - size, end) for end, size in zip(ends, sizes)]
-                return [{name: array[place] for name, array in outputs.items()} for place in places]
-        return [self._answer(question) for question in questions]
-
-    def _answer(self, question: Mapping[str, F32]) -> Answer:
-        try:
-            return self.run(question)
-        except RunFailed as error:
-            return error
 
 
 def _first_line(error: Exception) -> str:

@@ -37,22 +37,22 @@ def plain(values: list[float], rows: int, rate: float) -> list[float]:
 )
 @settings(deadline=None)
 def test_like_the_plain_way(values: list[float], rows: int, rate: float) -> None:
-    bins = Bins((1, 1), rows, rate)
-    found = [full for value in values if (full := bins.add(np.array([[value]]))) is not None]
-    np.testing.assert_allclose([bin_[0, 0] for bin_ in found], plain(values, rows, rate))
-
-
-def test_a_row_may_be_a_bin() -> None:
-    bins = Bins((1, 1), 1, 0.1)
-    assert [bins.add(np.array([[value]])) for value in (3.0, 4.0)] == [[[3.0]], [[4.0]]]
+    bins = Bins((3, 1), rows, rate)
+    found = []
+    for place, value in enumerate(values, 1):
+        bins.add(np.array([1]), np.array([[value]]))
+        if place % rows == 0:
+            found.append(bins.take(slice(1, 2))[0, 0])
+    np.testing.assert_allclose(found, plain(values, rows, rate))
+    assert np.isnan([bins.mean[0, 0], bins.high[2, 0]]).all(), "no other group was touched"
 
 
 def test_a_spike_down_and_a_spike_up_are_kept() -> None:
     bins = Bins((1, 2), 3, 0.1)
     for _ in range(3):
-        bins.add(np.array([[10.0, 10.0]]))
-    bins.add(np.array([[11.0, 11.0]]))
-    bins.add(np.array([[2.0, 19.0]]))
-    full = bins.add(np.array([[9.0, 9.0]]))
-    assert full is not None
-    assert full.tolist() == [[2.0, 19.0]]
+        bins.add(slice(None), np.array([[10.0, 10.0]]))
+    bins.take(slice(None))
+    bins.add(slice(None), np.array([[11.0, 11.0]]))
+    bins.add(slice(None), np.array([[2.0, 19.0]]))
+    bins.add(slice(None), np.array([[9.0, 9.0]]))
+    assert bins.take(slice(None)).tolist() == [[2.0, 19.0]]

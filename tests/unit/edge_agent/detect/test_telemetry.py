@@ -17,10 +17,10 @@ from edge_agent.detect.library import find_model
 from edge_agent.detect.runner import Runner
 from edge_agent.detect.session import Session
 model = load_model(find_model("value-novelty"))
-runners = [Runner(Session(model), [Fit("a", "1")], calibration_rows=104) for _ in range(3)]
+lanes = [Runner(Session(model), calibration_rows=104).add([Fit("a", "1")]) for _ in range(3)]
 for row in range(300):
-    for runner in runners:
-        runner.step(row * 1000000, np.array([float(row % 7)]))
+    for lane in lanes:
+        lane.step(row * 1000000, np.array([float(row % 7)]))
 time.sleep(float(sys.argv[1]))
 files = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
 links = [os.readlink(file) for file in files if os.path.lexists(file)]

@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 
 from edge_agent.detect.contract import load_model
-from edge_agent.detect.detector import Detector, Watch, channels_of
+from edge_agent.detect.detector import Detector, channels_of
 from edge_agent.detect.errors import RunFailed
+from edge_agent.detect.lane import FAILURES_MAX
 from edge_agent.detect.library import find_model
 from edge_agent.detect.rules import Rule, RuleKind
-from edge_agent.detect.runner import FAILURES_MAX, Runner
+from edge_agent.detect.runner import Runner
 from edge_agent.detect.session import F32, Session
+from edge_agent.detect.watched import Watch
 from edge_agent.errors import OutboxFull
 from edge_agent.outbox import alarm_rows
 from edge_agent.outbox import recorder as recorder_module
@@ -47,8 +49,8 @@ def session() -> Session:
 
 
 def detector(session: Session, rules: Sequence[Rule] = RULES, boot: int = BOOT) -> Detector:
-    runner = Runner(session, channels_of(SET.series), calibration_rows=104)
-    return Detector(boot, [Watch(SET, [(runner, (0, 1))], rules)])
+    lane = Runner(session, calibration_rows=104).add(channels_of(SET.series))
+    return Detector(boot, [Watch(SET, [(lane, (0, 1))], rules)])
 
 
 def ticks(count: int) -> list[Tick]:
@@ -284,9 +286,9 @@ def test_a_broken_model_costs_scores_and_never_a_reading(
     broken = Bad(toys.load(tmp_path / "models"))
     broken.fails = fails
     taken = ticks(3 * FAILURES_MAX)
-    runner = Runner(broken, channels_of(SET.series))
+    lane = Runner(broken).add(channels_of(SET.series))
     recorder = gateway.start(SET)
-    recorder.detect(Detector(BOOT, [Watch(SET, [(runner, (0, 1))], ())]))
+    recorder.detect(Detector(BOOT, [Watch(SET, [(lane, (0, 1))], ())]))
     for tick in taken:
         recorder.take([tick])
         recorder.look()
@@ -295,7 +297,7 @@ def test_a_broken_model_costs_scores_and_never_a_reading(
     assert stored_codes(recorder) == [None] * len(taken)
     problem, _ = recorder.detection
     assert problem.startswith("ZeroDivisionError") == (fails is ZeroDivisionError)
-    assert runner.stopped == (fails is not ZeroDivisionError)
+    assert lane.stopped == (fails is not ZeroDivisionError)
 
 
 def test_a_silent_channel_is_told_without_a_reading_and_once(gateway: Gateway, session: Session) -> None:
