@@ -20,6 +20,7 @@ from fastapi import FastAPI
 
 from cloud_sync.auth.authority import Authority
 from cloud_sync.auth.ca import PkiFiles
+from cloud_sync.auth.trust import Trust
 from cloud_sync.catalog.sql_catalog import SqlCatalog
 from cloud_sync.data_folder import DataFolder, open_parts
 from cloud_sync.errors import CloudError, ConfigInvalid
@@ -110,16 +111,16 @@ async def _serve(options: Options, clock: Clock, catalog: SqlCatalog, store: Obj
     stop = _stop_event()
     with ThreadPoolExecutor(1, thread_name_prefix="catalog") as pool:
         run_blocking = partial(asyncio.get_running_loop().run_in_executor, pool)
-        assigning = Assigning(catalog.assignments, Director(options.data.ota_keys, clock), clock, run_blocking)
-        ports = StreamPorts(ingestor, group, catalog, clock, metrics, run_blocking, assigning)
         pki = options.data.pki
         credentials = Credentials(pki.ca.read_bytes(), pki.server.read_bytes(), pki.server_key.read_bytes())
-        desk = EnrolDesk(
-            catalog.access, _authority(pki), credentials.ca, clock, run_blocking, sync_port=lambda: grpc.port
-        )
+        authority = _authority(pki)
+        trust = Trust(credentials.ca, authority.key_identifier if authority else b"")
+        assigning = Assigning(catalog.assignments, Director(options.data.ota_keys, clock), clock, run_blocking)
+        ports = StreamPorts(ingestor, group, catalog, clock, metrics, run_blocking, assigning, trust)
+        desk = EnrolDesk(catalog.access, authority, credentials.ca, clock, run_blocking, sync_port=lambda: grpc.port)
         server = GrpcServer(
             credentials,
-            lambda gateway: Stream(gateway, ports),
+            lambda peer: Stream(peer.gateway, ports, peer.issuer),
             metrics,
             Gatekeeper(catalog.access, run_blocking),
             {**desk.identified, **UpdateDesk(Shelf(store)).methods},

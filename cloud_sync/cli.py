@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from cloud_sync.access_cli import audit, gateway, token
+from cloud_sync.ca_cli import ca
 from cloud_sync.cli_options import catalog_option, data_option, json_option, one_line_errors, store_option
 from cloud_sync.ledger_cli import ledger, machine
 from cloud_sync.people_cli import admin_link, api_token
@@ -165,7 +166,7 @@ def restored(data: Path, catalog: str | None, store: str | None) -> None:
         click.echo(f"{found.messages} messages of {found.packs} packs, which the catalog did not name, are in it again")
 
 
-for group in (token, gateway, audit, ledger, machine, admin_link, api_token):
+for group in (token, gateway, audit, ledger, machine, ca, admin_link, api_token):
     main.add_command(group)
 
 

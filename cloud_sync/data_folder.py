@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cloud_sync.auth.ca import PkiFiles, create_ca, issue_gateway, write_new
+from cloud_sync.auth.ca import PkiFiles, create_ca, issue_gateway
 from cloud_sync.auth.credentials import Credential
 from cloud_sync.catalog.sql_catalog import SqlCatalog
+from cloud_sync.durable import write_new
 from cloud_sync.errors import ConfigInvalid
 from cloud_sync.storage.local_store import LocalStore
 from cloud_sync.storage.object_store import ObjectStore

@@ -297,6 +297,7 @@ def make_sync(
     """The syncer, where there is a [cloud] table."""
     if config.cloud is None:
         return None
+    from edge_agent.enrol.trust import TrustFile
     from edge_agent.sync.grpc_transport import SyncClient
 
     cloud = config.cloud
@@ -324,6 +325,7 @@ def make_sync(
         clock=clock,
         rng=random.Random(),
         updates=updates,
+        trust=TrustFile(Path(cloud.ca)) if config.is_by_identity else None,
     )
 
 

@@ -15,6 +15,7 @@ from wire.reading import LossReason, Tombstone
 from wire.series import SERIES_PER_SET_MAX, SeriesDef, SeriesSet, StampUnit, ValueType
 from wire.sync.frames import EPOCHS_MAX, NONCE_BYTES_MAX, PROTOCOL_VERSION, EpochCoverage, EpochOffer, Hello
 from wire.sync.updates import Report
+from wire.trust import BUNDLE_BYTES_MAX
 from wire.v1 import sync_pb2 as pb
 
 TOMBSTONES_PER_FRAME_MAX = 1024
@@ -46,6 +47,12 @@ def text_of(text: str, name: str) -> str:
     check(len(text) <= TEXT_LENGTH_MAX, f"{name} of {len(text)} characters, at most {TEXT_LENGTH_MAX}")
     check("\0" not in text, f"{name} holds a NUL")
     return text
+
+
+def bundle_of(bundle: bytes) -> bytes:
+    """CAs of bounded length, PEM."""
+    check(len(bundle) <= BUNDLE_BYTES_MAX, f"{len(bundle)} bytes of CAs, at most {BUNDLE_BYTES_MAX}")
+    return bundle
 
 
 def set_ids_of(ids: Sequence[int]) -> tuple[int, ...]:
@@ -191,6 +198,7 @@ def hello_pb(hello: Hello) -> pb.Hello:
         generation_seen=hello.generation_seen,
         epochs=[_offer_pb(offer) for offer in hello.epochs],
         series_sets=hello.series_sets,
+        ca_bundle=hello.ca_bundle,
     )
 
 
@@ -218,6 +226,7 @@ def hello_of(found: pb.Hello) -> Hello:
         models=tuple(models),
         protocol=found.protocol,
         nonce=found.nonce,
+        ca_bundle=found.ca_bundle,
     )
 
 

@@ -16,6 +16,7 @@ from wire.message_parts import (
     TEXT_LENGTH_MAX,
     Epochs,
     alarm_keys_of,
+    bundle_of,
     check,
     coverage_of,
     coverage_pb,
@@ -119,6 +120,8 @@ class GatewayFrames:
             credit_bytes=found.credit_bytes,
             need_series=set_ids_of(found.need_series),
             takes_reports=found.takes_reports,
+            ca_bundle=bundle_of(found.ca_bundle),
+            renew=found.renew,
         )
 
     def _ack(self, found: pb.Ack) -> Ack:
@@ -150,6 +153,8 @@ class CloudFrames:
                     credit_bytes=frame.credit_bytes,
                     need_series=frame.need_series,
                     takes_reports=frame.takes_reports,
+                    ca_bundle=frame.ca_bundle,
+                    renew=frame.renew,
                 )
                 out = pb.CloudFrame(welcome=welcome)
             case Ack():

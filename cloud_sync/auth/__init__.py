@@ -1,1 +1,1 @@
-"""Who is who: the development CA and the identity in a certificate."""
+"""Who is who: the private CA, how it is replaced, and the identity in a certificate."""

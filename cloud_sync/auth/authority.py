@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -14,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from cloud_sync.auth.identity import IdentityRefused, gateway_of
-from cloud_sync.auth.x509_parts import builder, leaf, pem, public_key_der
+from cloud_sync.auth.x509_parts import builder, issuer_of, key_identifier_of, leaf, pem, public_key_der
 from cloud_sync.catalog.access import Issued
 from cloud_sync.errors import AccessDenied, ConfigInvalid, JoinRefused
 from wire.clock import US_PER_S
@@ -52,23 +53,37 @@ class OldCertificate:
 
 
 class Authority:
-    """The CA's certificate and key, in memory."""
+    """The CA that signs gateways' certificates with its key, and all that are trusted, in memory."""
 
-    def __init__(self, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> None:
+    def __init__(
+        self, trusted: Sequence[x509.Certificate], certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey
+    ) -> None:
+        self._trusted = trusted
         self._certificate = certificate
         self._key = key
 
     @classmethod
-    def load(cls, certificate: Path, key: Path) -> Authority:
-        """Raises ConfigInvalid when a file cannot be read or is no such thing."""
+    def load(cls, trusted: Path, key: Path) -> Authority:
+        """Of the CAs in a PEM file, the one with this key signs.
+
+        Raises ConfigInvalid when a file cannot be read, or when the key is of none of them.
+        """
         try:
-            loaded = x509.load_pem_x509_certificate(certificate.read_bytes())
+            loaded = x509.load_pem_x509_certificates(trusted.read_bytes())
             private = serialization.load_pem_private_key(key.read_bytes(), None)
         except (ValueError, OSError) as error:
             raise ConfigInvalid(f"the CA cannot be used: {error}") from error
         if not isinstance(private, ec.EllipticCurvePrivateKey):
             raise ConfigInvalid(f"{key} is no P-256 key")
-        return cls(loaded, private)
+        for certificate in loaded:
+            if certificate.public_key() == private.public_key():
+                return cls(loaded, certificate, private)
+        raise ConfigInvalid(f"{key} is the key of no CA in {trusted}. Try: a backup of {key.parent}")
+
+    @property
+    def key_identifier(self) -> bytes:
+        """Of the CA that signs, as it stands in what it signed."""
+        return key_identifier_of(self._certificate)
 
     def sign(self, key: ec.EllipticCurvePublicKey, gateway: str, now: datetime, days: int) -> Issued:
         """A client certificate from an hour before `now` for `days` days. Raises ValueError for a bad id."""
@@ -94,7 +109,7 @@ class Authority:
         """
         try:
             old = x509.load_pem_x509_certificate(certificate_pem)
-            old.verify_directly_issued_by(self._certificate)
+            self._require_signed(old)
             public = old.public_key()
             assert isinstance(public, ec.EllipticCurvePublicKey), "we sign no other"
             public.verify(signature, recovery_text(request_der), ec.ECDSA(hashes.SHA256()))
@@ -112,6 +127,13 @@ class Authority:
                 f"bridged. Try: cloud-sync token create --gateway {gateway}, then edge-agent join"
             )
         return OldCertificate(gateway, serial_of(old))
+
+    def _require_signed(self, certificate: x509.Certificate) -> None:
+        for each in self._trusted:
+            if each.subject == certificate.issuer:
+                certificate.verify_directly_issued_by(each)
+                return
+        raise ValueError("no CA that is trusted here has this name")
 
 
 def check_request(request_der: bytes) -> DeviceKey:
@@ -139,6 +161,8 @@ def serial_of(certificate: x509.Certificate) -> str:
     return f"{certificate.serial_number:x}"
 
 
-def serial_in(certificate_pem: bytes) -> str:
-    """The serial number of a certificate that TLS has accepted, hex."""
-    return serial_of(x509.load_pem_x509_certificate(certificate_pem))
+def serial_and_issuer(certificate_pem: bytes) -> tuple[str, bytes]:
+    """Of a certificate that TLS has accepted: the serial number, hex, and the key identifier of the CA. Raises
+    ValueError."""
+    certificate = x509.load_pem_x509_certificate(certificate_pem)
+    return serial_of(certificate), issuer_of(certificate)

@@ -1,10 +1,9 @@
-"""The development CA: one key in a folder, certificates for the server and for gateways. P-256 throughout, because
+"""The private CA: one key in a folder, certificates for the server and for gateways. P-256 throughout, because
 gRPC-Python refuses Ed25519."""
 
 from __future__ import annotations
 
 import ipaddress
-import os
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from cloud_sync.auth.authority import Authority, DeviceKey
 from cloud_sync.auth.x509_parts import builder, key_pem, leaf, pem, usage
 from cloud_sync.catalog.access import Issued
+from cloud_sync.durable import write_new
 from cloud_sync.errors import ConfigInvalid
 
 # A gateway without a battery clock must still connect, whatever it thinks the date is.
@@ -34,13 +34,19 @@ class PkiFiles:
 
     @property
     def ca(self) -> Path:
-        """The CA's certificate, PEM."""
+        """The CAs that are trusted, PEM: one, or two while one takes the place of the other. The first signed the
+        server's certificate."""
         return self.folder / "ca.pem"
 
     @property
     def ca_key(self) -> Path:
-        """Its key, 0600."""
+        """Key of the one that signs gateways' certificates, 0600."""
         return self.folder / "ca.key"
+
+    @property
+    def next_key(self) -> Path:
+        """Key of a CA that is trusted and does not sign yet, 0600; there may be none."""
+        return self.folder / "ca.next.key"
 
     @property
     def server(self) -> Path:
@@ -64,27 +70,42 @@ def create_ca(files: PkiFiles, hosts: Sequence[str]) -> None:
     (FileExistsError).
     """
     names = _alternative_names([*hosts, socket.gethostname(), "localhost", "127.0.0.1", "::1"])
-    ca_key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Tidegate development CA")])
-    ca = (
-        builder(name, name, ca_key.public_key(), LONG_START, LONG_END)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(usage(signs=True), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key()), critical=False)
-        .sign(ca_key, hashes.SHA256())
-    )
-    server_key = ec.generate_private_key(ec.SECP256R1())
-    server_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "cloud-sync")])
-    server = (
-        leaf(builder(server_name, ca.subject, server_key.public_key(), LONG_START, LONG_END), ca_key)
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .sign(ca_key, hashes.SHA256())
-    )
+    ca, ca_key = make_authority()
+    server, server_key = make_server(ca, ca_key, x509.SubjectAlternativeName(names))
     write_new(files.ca_key, key_pem(ca_key), 0o600)
     write_new(files.ca, pem(ca), 0o644)
     write_new(files.server_key, key_pem(server_key), 0o600)
     write_new(files.server, pem(server), 0o644)
+
+
+def make_authority() -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    """A new CA. Its name has a part of its key's hash: two that are trusted at once must not have one name."""
+    ca_key = ec.generate_private_key(ec.SECP256R1())
+    identifier = x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"Tidegate CA {identifier.digest[:4].hex()}")])
+    certificate = (
+        builder(name, name, ca_key.public_key(), LONG_START, LONG_END)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(usage(signs=True), critical=True)
+        .add_extension(identifier, critical=False)
+        .sign(ca_key, hashes.SHA256())
+    )
+    return certificate, ca_key
+
+
+def make_server(
+    ca: x509.Certificate, ca_key: ec.EllipticCurvePrivateKey, names: x509.SubjectAlternativeName
+) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    """A certificate for a server under these names, and its new key."""
+    server_key = ec.generate_private_key(ec.SECP256R1())
+    server_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "cloud-sync")])
+    certificate = (
+        leaf(builder(server_name, ca.subject, server_key.public_key(), LONG_START, LONG_END), ca_key)
+        .add_extension(names, critical=False)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .sign(ca_key, hashes.SHA256())
+    )
+    return certificate, server_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,16 +169,6 @@ def read_certificate(path: Path) -> CertificateFacts:
         certificate.fingerprint(hashes.SHA256()).hex(),
         authority,
     )
-
-
-def write_new(path: Path, data: bytes, mode: int) -> None:
-    """Create a durable file with this mode. Raises FileExistsError rather than overwrite."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        os.fchmod(file.fileno(), mode)  # whatever the umask
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _alternative_names(hosts: Sequence[str]) -> list[x509.GeneralName]:

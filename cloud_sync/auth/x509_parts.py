@@ -61,6 +61,20 @@ def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     )
 
 
+def key_identifier_of(ca: x509.Certificate) -> bytes:
+    """A CA's name for its key, which stands in all that it signed."""
+    return ca.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
+
+
+def issuer_of(certificate: x509.Certificate) -> bytes:
+    """The key identifier of the CA that signed this; empty where it does not say."""
+    try:
+        said = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value
+    except (x509.ExtensionNotFound, ValueError):
+        return b""
+    return said.key_identifier or b""
+
+
 def public_key_der(key: ec.EllipticCurvePublicKey) -> bytes:
     """DER SubjectPublicKeyInfo."""
     return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)

@@ -277,6 +277,13 @@ class Access:
         ]
         return sorted(found, key=lambda row: (row.gateway, row.since_us))
 
+    def certificates(self) -> dict[str, bytes]:
+        """The certificate (PEM) of each gateway that may connect, as far as it is known here."""
+        query = sa.select(identity.c.gateway, identity.c.certificate)
+        query = query.where(identity.c.revoked_us == 0, identity.c.certificate != "")
+        with self._database.read() as connection:
+            return {row.gateway: str(row.certificate).encode() for row in connection.execute(query)}
+
     def _admit(self, connection: Connection, token: Row[Any], who: Candidate) -> tuple[str, RequestState]:
         """A new request: may it be made? Counts the use."""
         at_us = _now(connection)

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import grpc.aio
 
-from cloud_sync.auth.authority import serial_in
+from cloud_sync.auth.authority import serial_and_issuer
 from cloud_sync.auth.identity import IdentityRefused, gateway_of
 from cloud_sync.catalog.access import Access
 
@@ -18,10 +18,11 @@ RunBlocking = Callable[[Callable[[], Any]], Awaitable[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A gateway, by the certificate it showed; `serial` is hex."""
+    """A gateway, by the certificate it showed; `serial` is hex, `issuer` the key identifier of the CA."""
 
     gateway: str
     serial: str
+    issuer: bytes = b""
 
 
 class Gatekeeper:
@@ -55,6 +56,6 @@ def peer_of(facts: Any) -> Peer:
     gateway = gateway_of(uri.decode("utf-8", "replace") for uri in facts.get("peer_uri", ()))
     certificates = facts.get("x509_pem_cert", ())
     try:
-        return Peer(gateway, serial_in(certificates[0]))
+        return Peer(gateway, *serial_and_issuer(certificates[0]))
     except (IndexError, ValueError) as error:
         raise IdentityRefused("the certificate cannot be read") from error

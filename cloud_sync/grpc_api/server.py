@@ -67,7 +67,7 @@ PeerHandler = Callable[[Peer, bytes], Awaitable[bytes]]  # request and answer as
 
 
 class GrpcServer:
-    """Listens for gateways. `make_stream` gives the stream for a gateway id; `unary` are the methods beside it.
+    """Listens for gateways. `make_stream` gives the stream for a gateway; `unary` are the methods beside it.
 
     Whoever adds a method cannot forget the gatekeeper: handlers are called with the peer that it let in.
     """
@@ -75,7 +75,7 @@ class GrpcServer:
     def __init__(
         self,
         credentials: Credentials,
-        make_stream: Callable[[str], Stream],
+        make_stream: Callable[[Peer], Stream],
         metrics: Metrics,
         gatekeeper: Gatekeeper,
         unary: Mapping[str, PeerHandler],
@@ -183,7 +183,7 @@ class GrpcServer:
         write: Callable[[bytes], Awaitable[object]] = context.write
         code = grpc.StatusCode
         try:
-            await self._make_stream(call.peer.gateway).run(read, write)
+            await self._make_stream(call.peer).run(read, write)
         except ProtocolViolation as error:
             await self._refuse(context, code.INVALID_ARGUMENT, "protocol", f"protocol: {error}", call.peer.gateway)
         except TooManyEpochs as error:

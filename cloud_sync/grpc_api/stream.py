@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
+from cloud_sync.auth.trust import Trust
 from cloud_sync.catalog.catalog import Catalog
 from cloud_sync.errors import CloudError
 from cloud_sync.grpc_api.assigning import Assigning, Listener
@@ -28,7 +29,7 @@ from wire.sync.cloud import (
     StoreSeriesSets,
     StoreTombstones,
 )
-from wire.sync.frames import Ack, Answer, CloudFrame
+from wire.sync.frames import Ack, Answer, CloudFrame, Hello, Welcome
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -53,13 +54,15 @@ class StreamPorts:
     metrics: Metrics
     run_blocking: Callable[[Callable[[], object]], Awaitable[object]]
     assigning: Assigning
+    trust: Trust
 
 
 class Stream:
-    """Carries out one `CloudSession`. `read` gives the next frame's bytes, None at the peer's end."""
+    """Carries out one `CloudSession`, of the gateway with this id and a certificate of this CA (key identifier)."""
 
-    def __init__(self, gateway: str, ports: StreamPorts) -> None:
+    def __init__(self, gateway: str, ports: StreamPorts, issuer: bytes = b"") -> None:
         self._gateway = gateway
+        self._issuer = issuer
         self._ports = ports
         self._session = CloudSession(gateway)
         self._frames = CloudFrames()
@@ -75,7 +78,8 @@ class Stream:
     async def run(
         self, read: Callable[[], Awaitable[bytes | None]], write: Callable[[bytes], Awaitable[object]]
     ) -> None:
-        """Serve the stream until the gateway ends it and every message is answered.
+        """Serve the stream until the gateway ends it and every message is answered. `read` gives the next frame's
+        bytes, None at the peer's end.
 
         Raises:
             ProtocolViolation: the gateway broke the protocol.
@@ -117,9 +121,7 @@ class Stream:
                 self._in_flight += 1
                 await self._ports.group.submit(self._gateway, message, partial(self._resolved, effect))
             case AskHello(hello):
-                answer = await self._blocking(partial(self._ports.catalog.hello, self._gateway, hello))
-                now_us = self._ports.clock.wall_ns() // NS_PER_US
-                self._send(self._session.welcome(answer, now_us, self._ports.group.load))
+                self._send(await self._welcome(hello))
                 if hello.nonce:
                     self._listener = Listener(
                         self._gateway, hello.nonce, lambda document: self.command(self._session.assign(document))
@@ -136,6 +138,16 @@ class Stream:
             case StoreReports(reports):
                 await self._blocking(partial(self._ports.assigning.record_reports, self._gateway, reports))
                 self._send(self._session.recorded(effect))
+
+    async def _welcome(self, hello: Hello) -> Welcome:
+        ports = self._ports
+        answer = await self._blocking(partial(ports.catalog.hello, self._gateway, hello))
+        renew = ports.trust.is_outgoing(self._issuer)
+        if renew and await self._blocking(partial(ports.catalog.is_cloned, self._gateway)):
+            renew = False  # the first clone to renew would shut the other out, whose data is taken
+        news = ports.trust.news(hello.ca_bundle)
+        now_us = ports.clock.wall_ns() // NS_PER_US
+        return self._session.welcome(answer, now_us, ports.group.load, ca_bundle=news, renew=renew)
 
     async def _blocking(self, call: Callable[[], T]) -> T:
         found: list[T] = []

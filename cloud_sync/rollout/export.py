@@ -13,7 +13,7 @@ from pathlib import Path
 from securesystemslib.signer import Signer
 from tuf.api.metadata import Metadata, Snapshot, Targets, Timestamp
 
-from cloud_sync.auth.ca import write_new
+from cloud_sync.durable import write_new
 from cloud_sync.errors import RepositoryUnusable
 from cloud_sync.rollout.repository import Repository, Signed, now_of
 from wire.clock import Clock

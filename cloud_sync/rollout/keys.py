@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from securesystemslib.signer import CryptoSigner
 
-from cloud_sync.auth.ca import write_new
+from cloud_sync.durable import write_new
 from cloud_sync.errors import KeyUnusable
 
 KIND = "tidegate-key-1"

@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
+from cloud_sync.durable import fsync_folder
 from cloud_sync.errors import ObjectMissing, StoreDown
 from cloud_sync.storage.object_store import check_key
 
@@ -37,7 +38,7 @@ class LocalStore:
             finally:
                 os.close(descriptor)
             os.rename(partial, path)
-            _fsync_folder(path.parent)
+            fsync_folder(path.parent)
         except OSError as error:
             with contextlib.suppress(OSError):
                 partial.unlink()
@@ -102,7 +103,7 @@ class LocalStore:
             return
         self._make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
-        _fsync_folder(folder.parent)
+        fsync_folder(folder.parent)
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
@@ -121,11 +122,3 @@ def _read_exactly(descriptor: int, offset: int, length: int, key: str) -> bytes:
         offset += len(part)
         length -= len(part)
     return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-def _fsync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

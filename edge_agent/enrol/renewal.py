@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 LIFE_SHARE = 2 / 3
 FIRST_LOOK_S = (5.0, 20.0)  # a fleet that starts together does not ask together
 LOOK_S = 60.0
+ASKED_S_MAX = 900.0  # a fleet that is told to renew, because its CA goes, does not ask together
 RETRY_S_MIN = 60.0
 RETRY_S_MAX = 6 * 3600.0
 COMMAND_S_MAX = 120.0
@@ -44,13 +45,14 @@ class Renewal:
         self._sync = sync
         self._rng = rng
         self._retry_s = RETRY_S_MIN
+        self._asked_s = 0.0  # of ASKED_S_MAX, how long the cloud's wish still waits; 0: it has none
 
     async def run(self) -> None:
         """Until cancelled. What fails is said once and tried again, with growing pauses."""
         await asyncio.sleep(self._rng.uniform(*FIRST_LOOK_S))
         while True:
             wait_s = LOOK_S
-            if self._is_needed():
+            if self._is_needed() or self._is_asked():
                 problem = await self._renew()
                 if problem and self._retry_s == RETRY_S_MIN:
                     log.warning("the certificate is not renewed, it is tried again: %s", problem)
@@ -68,6 +70,16 @@ class Renewal:
         now, facts = self._sync.policy.utc(), identity.facts
         due_s = renewal_due_s(facts.valid_from_s, facts.valid_until_s)
         return self._sync.is_rejected or (now is not None and now.timestamp() >= due_s)
+
+    def _is_asked(self) -> bool:
+        """Does the cloud want this certificate to be replaced, and has its turn come?"""
+        if not self._sync.learning.wants_renewal:
+            self._asked_s = 0.0
+            return False
+        if not self._asked_s:
+            self._asked_s = self._rng.uniform(0, ASKED_S_MAX) + LOOK_S
+        self._asked_s = max(self._asked_s - LOOK_S, 0.0)
+        return not self._asked_s
 
     async def _renew(self) -> str:
         """Run the command; what it said when it failed, or empty."""

@@ -8,11 +8,13 @@ import os
 import random
 import socket
 from contextlib import suppress
+from dataclasses import replace
 
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its C core writes to stderr what the log says once and better
 import grpc
 import grpc.aio
 
+from edge_agent.enrol.trust import Learning, TrustFile
 from edge_agent.errors import AgentError, CredentialsRejected, LinkDown, OutboxFull, StateBusy
 from edge_agent.sync.channel import brief, call_once, first_done, open_channel
 from edge_agent.sync.credentials import Credentials
@@ -22,7 +24,7 @@ from edge_agent.sync.route import interface_to
 from wire.clock import NS_PER_S, Clock
 from wire.errors import ProtocolViolation
 from wire.messages import SYNC_METHOD, GatewayFrames
-from wire.sync.frames import GatewayFrame
+from wire.sync.frames import GatewayFrame, Welcome
 from wire.sync.gateway import GatewaySync, Identity, SyncOptions
 from wire.sync.leave import Leave
 from wire.sync.outbox_view import OutboxView
@@ -57,9 +59,10 @@ class SyncClient:
         clock: Clock,
         rng: random.Random,
         updates: Updates | None = None,
+        trust: TrustFile | None = None,
     ) -> None:
         """`address`: host:port. `server_name`: the name in the server's certificate; empty: the host. `updates`: who
-        installs what the cloud assigns."""
+        installs what the cloud assigns. `trust`: the CAs that it may replace."""
         self._view = view
         self._machine = GatewaySync(view, options, identity, rng, policy, updates)
         self.policy = policy
@@ -68,6 +71,7 @@ class SyncClient:
         host, _, port = address.rpartition(":")
         self._host, self._port = host.strip("[]"), int(port)
         self._server_name = server_name
+        self.learning = Learning(trust, self._host, self._port, server_name or self._host)
         self._clock = clock
         self._out: asyncio.Queue[GatewayFrame] = asyncio.Queue()
         self._changed = asyncio.Event()
@@ -252,8 +256,10 @@ class SyncClient:
                 await self._open(call)
                 self._out = asyncio.Queue()
                 frames = GatewayFrames()
+                self._machine.identity = replace(self._machine.identity, ca_bundle=self.learning.digest())
                 self._put(self._machine.connected(self._now()))
-                await first_done(self._read(call, frames), self._write(call, frames), self._watch(), self._follow())
+                pumps = self._read(call, frames), self._write(call, frames)
+                await first_done(*pumps, self._watch(), self._follow(), self.learning.run())
             except grpc.aio.AioRpcError as error:
                 await self._explain(error)
             except grpc.aio.UsageError as error:
@@ -278,7 +284,10 @@ class SyncClient:
                     raise CredentialsRejected(f"the cloud says {code.name}: {detail}")
                 raise LinkDown(f"the cloud ended the stream: {code.name} {detail or ''}".rstrip())
             connected = self._machine.status.connected
-            self._put(self._machine.received(frames.decode(bytes(data)), self._now()))
+            frame = frames.decode(bytes(data))
+            if isinstance(frame, Welcome):
+                self.learning.told(frame.ca_bundle, frame.renew)
+            self._put(self._machine.received(frame, self._now()))
             if not connected and self._machine.status.connected:
                 self._recover()
             if self.policy.is_open_now and self.is_drained():

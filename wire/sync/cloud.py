@@ -170,13 +170,15 @@ class CloudSession:
         self._granted = credit
         return credit
 
-    def welcome(self, answer: HelloAnswer, server_time_us: int, load: float = 0.0) -> Welcome:
+    def welcome(
+        self, answer: HelloAnswer, now_us: int, load: float = 0.0, *, ca_bundle: bytes = b"", renew: bool = False
+    ) -> Welcome:
         """The answer to `AskHello`. From here on messages are taken."""
         assert self._state is _State.ASKED
         self._state = _State.OPEN
         self._generation = answer.generation
-        credit = self.grant(load)
-        return Welcome(answer.generation, answer.coverage, server_time_us, credit, answer.need_series, True)
+        credit, need = self.grant(load), answer.need_series
+        return Welcome(answer.generation, answer.coverage, now_us, credit, need, True, ca_bundle, renew)
 
     def assign(self, document: bytes) -> AssignmentFrame:
         """What this gateway shall run, signed with the nonce of this stream."""

@@ -39,7 +39,7 @@ class Hello:
     """First frame of a stream. The last epoch of the list is the current one.
 
     `models`: family and release of what was installed over the air and runs. `nonce`: what an assignment on this stream
-    must name; empty: none is taken.
+    must name; empty: none is taken. `ca_bundle`: see `wire.trust`.
     """
 
     machine: bytes
@@ -51,6 +51,7 @@ class Hello:
     models: tuple[tuple[str, str], ...] = ()
     protocol: int = PROTOCOL_VERSION
     nonce: bytes = b""
+    ca_bundle: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,10 @@ class EpochCoverage:
 
 @dataclass(frozen=True, slots=True)
 class Welcome:
-    """Answer to Hello: the cloud's generation and its coverage of each epoch that Hello named, in order."""
+    """Answer to Hello: the cloud's generation and its coverage of each epoch that Hello named, in order.
+
+    `ca_bundle`: whom to trust from now on, PEM; empty: as before. `renew`: the certificate is of a CA that goes.
+    """
 
     generation: int
     coverage: tuple[EpochCoverage, ...]
@@ -109,6 +113,8 @@ class Welcome:
     credit_bytes: int
     need_series: tuple[int, ...] = ()
     takes_reports: bool = False
+    ca_bundle: bytes = b""
+    renew: bool = False
 
 
 @dataclass(frozen=True, slots=True)

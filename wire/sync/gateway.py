@@ -27,11 +27,12 @@ ALL = 1 << 31  # no limit on the number of records
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What Hello says of this gateway's software. `machine`: first 16 bytes of the machine id's SHA-256."""
+    """What Hello says of this gateway. `machine`: first 16 bytes of the machine id's SHA-256; `ca_bundle`: a digest."""
 
     machine: bytes
     agent_version: str
     config_version: str
+    ca_bundle: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class GatewaySync:
         """`governor`: what may leave when; without one, everything always. `updates`: who installs what is assigned."""
         self._view = view
         self._options = options
-        self._identity = identity
+        self.identity = identity  # what Hello says from the next stream on
         self._governor = governor or Unrestrained()
         self._updates = updates or NoUpdates()
         self._state = _State.OFF
@@ -98,14 +99,15 @@ class GatewaySync:
         self._flow.expect(HELLO_BYTES, now)
         self._hello_at = now
         self._hello = Hello(
-            machine=self._identity.machine,
-            agent_version=self._identity.agent_version,
-            config_version=self._identity.config_version,
+            machine=self.identity.machine,
+            agent_version=self.identity.agent_version,
+            config_version=self.identity.config_version,
             generation_seen=self._view.generation_seen(),
             epochs=tuple(self._view.offers()),
             series_sets=tuple(self._view.series_sets_in_use()),
             models=self._updates.running(),
             nonce=self._updates.nonce(),
+            ca_bundle=self.identity.ca_bundle,
         )
         return [self._hello]
 

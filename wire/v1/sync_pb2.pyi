@@ -39,7 +39,7 @@ class CloudFrame(_message.Message):
     def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., overlap: _Optional[_Union[Overlap, _Mapping]] = ..., need_series: _Optional[_Union[NeedSeries, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ..., assignment: _Optional[_Union[Assignment, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("protocol", "machine", "agent_version", "config_version", "models", "generation_seen", "epochs", "series_sets", "nonce")
+    __slots__ = ("protocol", "machine", "agent_version", "config_version", "models", "generation_seen", "epochs", "series_sets", "nonce", "ca_bundle")
     class ModelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -56,6 +56,7 @@ class Hello(_message.Message):
     EPOCHS_FIELD_NUMBER: _ClassVar[int]
     SERIES_SETS_FIELD_NUMBER: _ClassVar[int]
     NONCE_FIELD_NUMBER: _ClassVar[int]
+    CA_BUNDLE_FIELD_NUMBER: _ClassVar[int]
     protocol: int
     machine: bytes
     agent_version: str
@@ -65,7 +66,8 @@ class Hello(_message.Message):
     epochs: _containers.RepeatedCompositeFieldContainer[EpochOffer]
     series_sets: _containers.RepeatedScalarFieldContainer[int]
     nonce: bytes
-    def __init__(self, protocol: _Optional[int] = ..., machine: _Optional[bytes] = ..., agent_version: _Optional[str] = ..., config_version: _Optional[str] = ..., models: _Optional[_Mapping[str, str]] = ..., generation_seen: _Optional[int] = ..., epochs: _Optional[_Iterable[_Union[EpochOffer, _Mapping]]] = ..., series_sets: _Optional[_Iterable[int]] = ..., nonce: _Optional[bytes] = ...) -> None: ...
+    ca_bundle: int
+    def __init__(self, protocol: _Optional[int] = ..., machine: _Optional[bytes] = ..., agent_version: _Optional[str] = ..., config_version: _Optional[str] = ..., models: _Optional[_Mapping[str, str]] = ..., generation_seen: _Optional[int] = ..., epochs: _Optional[_Iterable[_Union[EpochOffer, _Mapping]]] = ..., series_sets: _Optional[_Iterable[int]] = ..., nonce: _Optional[bytes] = ..., ca_bundle: _Optional[int] = ...) -> None: ...
 
 class EpochOffer(_message.Message):
     __slots__ = ("epoch", "next_seq", "offered", "predecessor", "predecessor_next_seq", "given_up")
@@ -212,20 +214,24 @@ class SeriesDef(_message.Message):
     def __init__(self, sensor: _Optional[str] = ..., channel: _Optional[str] = ..., unit: _Optional[str] = ..., value_type: _Optional[int] = ..., num: _Optional[int] = ..., den: _Optional[int] = ..., off: _Optional[int] = ..., device_class: _Optional[str] = ..., low: _Optional[float] = ..., high: _Optional[float] = ..., rate_max: _Optional[float] = ..., calibration: _Optional[int] = ...) -> None: ...
 
 class Welcome(_message.Message):
-    __slots__ = ("generation", "coverage", "server_time_us", "credit_bytes", "need_series", "takes_reports")
+    __slots__ = ("generation", "coverage", "server_time_us", "credit_bytes", "need_series", "takes_reports", "ca_bundle", "renew")
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     COVERAGE_FIELD_NUMBER: _ClassVar[int]
     SERVER_TIME_US_FIELD_NUMBER: _ClassVar[int]
     CREDIT_BYTES_FIELD_NUMBER: _ClassVar[int]
     NEED_SERIES_FIELD_NUMBER: _ClassVar[int]
     TAKES_REPORTS_FIELD_NUMBER: _ClassVar[int]
+    CA_BUNDLE_FIELD_NUMBER: _ClassVar[int]
+    RENEW_FIELD_NUMBER: _ClassVar[int]
     generation: int
     coverage: _containers.RepeatedCompositeFieldContainer[Coverage]
     server_time_us: int
     credit_bytes: int
     need_series: _containers.RepeatedScalarFieldContainer[int]
     takes_reports: bool
-    def __init__(self, generation: _Optional[int] = ..., coverage: _Optional[_Iterable[_Union[Coverage, _Mapping]]] = ..., server_time_us: _Optional[int] = ..., credit_bytes: _Optional[int] = ..., need_series: _Optional[_Iterable[int]] = ..., takes_reports: _Optional[bool] = ...) -> None: ...
+    ca_bundle: bytes
+    renew: bool
+    def __init__(self, generation: _Optional[int] = ..., coverage: _Optional[_Iterable[_Union[Coverage, _Mapping]]] = ..., server_time_us: _Optional[int] = ..., credit_bytes: _Optional[int] = ..., need_series: _Optional[_Iterable[int]] = ..., takes_reports: _Optional[bool] = ..., ca_bundle: _Optional[bytes] = ..., renew: _Optional[bool] = ...) -> None: ...
 
 class Coverage(_message.Message):
     __slots__ = ("stored", "tombstoned")

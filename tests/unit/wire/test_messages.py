@@ -34,6 +34,7 @@ from wire.sync.frames import (
     Welcome,
 )
 from wire.sync.updates import Report
+from wire.trust import BUNDLE_BYTES_MAX
 from wire.v1 import sync_pb2 as pb
 
 EPOCHS = (11, 22, 33)
@@ -124,6 +125,8 @@ cloud_frames = st.one_of(
         hashes,
         st.lists(hashes, max_size=3).map(tuple),
         st.booleans(),
+        ca_bundle=st.binary(max_size=64),
+        renew=st.booleans(),
     ),
     st.builds(
         Ack,
@@ -175,7 +178,17 @@ def ends() -> tuple[GatewayFrames, CloudFrames]:
 )
 def test_hello_round_trip(offers: list[EpochOffer], text: str, models: dict[str, str]) -> None:
     models_told = tuple(sorted(models.items()))
-    frame = Hello(b"machine", text, text, 1 << 63, tuple(offers), (3,), models_told, nonce=b"n" * len(offers))
+    frame = Hello(
+        b"machine",
+        text,
+        text,
+        1 << 63,
+        tuple(offers),
+        (3,),
+        models_told,
+        nonce=b"n" * len(offers),
+        ca_bundle=len(offers),
+    )
     assert CloudFrames().decode(GatewayFrames().encode(frame)) == frame
 
 
@@ -304,6 +317,7 @@ def test_the_cloud_refuses(data: bytes) -> None:
         cloud_bytes(welcome=pb.Welcome()),
         cloud_bytes(welcome=pb.Welcome(coverage=[pb.Coverage()] * 2)),
         cloud_bytes(welcome=pb.Welcome(coverage=[pb.Coverage(stored=[1])] * 3)),
+        cloud_bytes(welcome=pb.Welcome(coverage=[pb.Coverage()] * 3, ca_bundle=bytes(BUNDLE_BYTES_MAX + 1))),
         cloud_bytes(ack=pb.Ack(stored=[pb.AckedRanges(epoch_index=3)])),
         cloud_bytes(ack=pb.Ack(stored=[pb.AckedRanges(ranges=[4, 0])])),
         cloud_bytes(ack=pb.Ack(tombstones=[pb.Tombstone(end=1)])),

@@ -1,4 +1,4 @@
-"""The development CA's certificates."""
+"""The private CA's certificates."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cloud_sync.auth.ca import PkiFiles, create_ca, issue_gateway, read_certificate, write_new
+from cloud_sync.auth.ca import PkiFiles, create_ca, issue_gateway, read_certificate
+from cloud_sync.durable import write_new
 from cloud_sync.errors import ConfigInvalid
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)

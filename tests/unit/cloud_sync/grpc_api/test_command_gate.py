@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from cloud_sync.auth.trust import Trust
 from cloud_sync.catalog.sql_catalog import SqlCatalog
 from cloud_sync.grpc_api.assigning import Assigning
 from cloud_sync.grpc_api.stream import Stream, StreamPorts
@@ -64,8 +65,10 @@ class Service:
         self.catalog = SqlCatalog.open(folder / "catalog.sqlite", clock)
         ingestor = Ingestor(self.catalog, LocalStore(folder / "objects"), clock, self.metrics)
         self.group = GroupCommit(ingestor, self.metrics)
-        assigning = Assigning(self.catalog.assignments, Director(folder / "ota", clock), clock, asyncio.to_thread)
-        self._ports = StreamPorts(ingestor, self.group, self.catalog, clock, self.metrics, asyncio.to_thread, assigning)
+        off_loop, director = asyncio.to_thread, Director(folder / "ota", clock)
+        assigning = Assigning(self.catalog.assignments, director, clock, off_loop)
+        parts = ingestor, self.group, self.catalog, clock, self.metrics
+        self._ports = StreamPorts(*parts, off_loop, assigning, Trust(b""))
 
     @property
     def withheld(self) -> float:

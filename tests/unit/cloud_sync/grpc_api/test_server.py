@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -25,12 +26,13 @@ from cryptography.x509.oid import NameOID
 
 from cloud_sync.auth.authority import Authority
 from cloud_sync.auth.ca import PkiFiles, create_ca, issue_gateway
+from cloud_sync.auth.trust import Trust
 from cloud_sync.catalog.sql_catalog import SqlCatalog
 from cloud_sync.errors import CatalogDown, ConfigInvalid
 from cloud_sync.grpc_api import stream as stream_module
 from cloud_sync.grpc_api.assigning import Assigning, UpdateDesk
 from cloud_sync.grpc_api.enrol import EnrolDesk, EnrolServer
-from cloud_sync.grpc_api.peer import Gatekeeper
+from cloud_sync.grpc_api.peer import Gatekeeper, Peer
 from cloud_sync.grpc_api.server import STREAMS_PER_GATEWAY_MAX, Credentials, GrpcServer
 from cloud_sync.grpc_api.stream import Stream, StreamPorts, merge_acks
 from cloud_sync.ingest.group_commit import GroupCommit
@@ -83,6 +85,13 @@ async def cloud(tmp_path: Path) -> AsyncIterator[Cloud]:
     files = PkiFiles(tmp_path / "pki")
     files.folder.mkdir()
     create_ca(files, [])
+    async with serving(tmp_path, files) as made:
+        yield made
+
+
+@asynccontextmanager
+async def serving(tmp_path: Path, files: PkiFiles) -> AsyncIterator[Cloud]:
+    """A service in a folder, with keys and certificates as they are now."""
     clock, metrics = SystemClock(), Metrics()
     catalog, store = SqlCatalog.open(tmp_path / "catalog.sqlite", clock), LocalStore(tmp_path / "objects")
     ingestor = Ingestor(catalog, store, clock, metrics)
@@ -91,14 +100,19 @@ async def cloud(tmp_path: Path) -> AsyncIterator[Cloud]:
         run_blocking = partial(asyncio.get_running_loop().run_in_executor, pool)
         director = Director(tmp_path / "ota", clock)
         assigning = Assigning(catalog.assignments, director, clock, run_blocking)
-        ports = StreamPorts(ingestor, group, catalog, clock, metrics, run_blocking, assigning)
         credentials = Credentials(files.ca.read_bytes(), files.server.read_bytes(), files.server_key.read_bytes())
         access = catalog.access
         authority = Authority.load(files.ca, files.ca_key)
+        trust = Trust(credentials.ca, authority.key_identifier)
+        ports = StreamPorts(ingestor, group, catalog, clock, metrics, run_blocking, assigning, trust)
         desk = EnrolDesk(access, authority, credentials.ca, clock, run_blocking, sync_port=lambda: port)
         gatekeeper = Gatekeeper(access, run_blocking)
         unary = {**desk.identified, **UpdateDesk(Shelf(store)).methods}
-        server = GrpcServer(credentials, lambda gateway: Stream(gateway, ports), metrics, gatekeeper, unary)
+
+        def make_stream(peer: Peer) -> Stream:
+            return Stream(peer.gateway, ports, peer.issuer)
+
+        server = GrpcServer(credentials, make_stream, metrics, gatekeeper, unary)
         enrolment = EnrolServer(credentials, desk.open, clock, metrics)
         running = asyncio.create_task(group.run())
         telling = asyncio.create_task(assigning.run())

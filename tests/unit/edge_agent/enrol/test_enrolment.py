@@ -6,7 +6,6 @@ import asyncio
 import json
 import shutil
 import socket
-import ssl
 import stat
 import subprocess
 from collections.abc import Iterator
@@ -15,6 +14,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from cloud_sync.auth.authority import RECOVERY_DAYS_MAX, Authority, DeviceKey
@@ -41,7 +42,8 @@ CONFIG = '[[sensor]]\nid = "x"\n'
 
 
 def make_token(cloud: Cloud, *, port: int | None = None, ca: bytes = b"", **terms: object) -> JoinToken:
-    der = ca or ssl.PEM_cert_to_DER_cert(cloud.files.ca.read_text())
+    first = x509.load_pem_x509_certificate(cloud.files.ca.read_bytes())
+    der = ca or first.public_bytes(serialization.Encoding.DER)
     token = JoinToken.new(der, join_address("127.0.0.1", port or cloud.enrol_port))
     usual = TokenTerms(3600, 1, "", True, {"site": "oslo"}, "")
     cloud.catalog.access.create_token(token, replace(usual, **terms))  # type: ignore[arg-type]

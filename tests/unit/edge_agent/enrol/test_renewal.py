@@ -15,6 +15,7 @@ from edge_agent.config.load import load
 from edge_agent.enrol import renewal as renewal_module
 from edge_agent.enrol.identity import Identity, facts_json
 from edge_agent.enrol.renewal import Renewal
+from edge_agent.enrol.trust import TrustFile
 from edge_agent.outbox.recorder import Recorder
 from edge_agent.sync import grpc_transport
 from tests.unit.cloud_sync.grpc_api.test_server import Cloud
@@ -34,7 +35,9 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @asynccontextmanager
-async def renewing(cloud: Cloud, device: Device, recorder: Recorder, folder: Path) -> AsyncIterator[None]:
+async def renewing(
+    cloud: Cloud, device: Device, recorder: Recorder, folder: Path, trust: TrustFile | None = None
+) -> AsyncIterator[None]:
     """The sync client of a joined gateway, with what renews its certificate."""
     (folder / "agent.toml").write_text(f'[agent]\nstate_dir = "{device.state}"\n')
     config = load(folder / "agent.toml")
@@ -42,7 +45,7 @@ async def renewing(cloud: Cloud, device: Device, recorder: Recorder, folder: Pat
     assert config.cloud is not None
     for name, path in (("ca.pem", config.cloud.ca), ("cert.pem", config.cloud.cert), ("key.pem", config.cloud.key)):
         (folder / name).symlink_to(path)
-    async with syncing(recorder, cloud.address, folder) as sync:
+    async with syncing(recorder, cloud.address, folder, trust=trust) as sync:
         task = asyncio.create_task(Renewal(device.state, config.file, sync, random.Random(1)).run())
         try:
             yield

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from cloud_sync.auth.ca import PkiFiles, create_ca
+from edge_agent.enrol.trust import TrustFile
 from edge_agent.errors import OutboxFull
 from edge_agent.outbox.options import OutboxOptions
 from edge_agent.outbox.recorder import Recorder
@@ -54,7 +55,12 @@ def take(recorder: Recorder, first: int, count: int) -> None:
 
 @asynccontextmanager
 async def syncing(
-    recorder: Recorder, address: str, keys: Path, server_name: str = "", rules: PolicyOptions | None = None
+    recorder: Recorder,
+    address: str,
+    keys: Path,
+    server_name: str = "",
+    rules: PolicyOptions | None = None,
+    trust: TrustFile | None = None,
 ) -> AsyncIterator[SyncClient]:
     view = recorder.view()
     client = SyncClient(
@@ -67,6 +73,7 @@ async def syncing(
         policy=SyncPolicy(rules or PolicyOptions(), SystemClock(), UTC, "boot", view.keep, view.kept),
         clock=SystemClock(),
         rng=random.Random(1),
+        trust=trust,
     )
     task = asyncio.create_task(client.run())
     try:
