@@ -46,7 +46,7 @@ def demo(*, headless: bool, json_file: Path | None, seed: int, wanted: str, keep
     are compared: what the simulated sensors gave out, and what the cloud's query API returns. Exit code 0 only if
     nothing is lost, nothing is doubled, and the alarms are as they must be: the bearing's, and none before it.
     """
-    from simulator.demo import Options, run_demo
+    from simulator.demo_command import Options, run_demo
 
     stay = not headless and sys.stdout.isatty()
     sys.exit(run_demo(Options(stay, json_file, seed, wanted, keep)))

@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-import os
-import shutil
-import signal
-import sys
-import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
-from simulator import replay, transport
-from simulator.i2c_seccomp import TransportRefused
+from simulator import replay
+from simulator.demo_updates import DemoUpdates
 from simulator.lab.anomaly import Anomaly
 from simulator.lab.count import Result
 from simulator.lab.gateway import LabGateway, Plan
@@ -76,7 +69,8 @@ class Demo:
         self._say("making keys, starting a cloud and five gateways")
         await site.build()
         self._say(f"web page: {site.cloud.url}")
-        async with self._watching():
+        updates = DemoUpdates(site.cloud, self._pump_house, site.folder / "ota")
+        async with self._watching(), self._beside(updates.prepare):
             await self._readings_arrive()
             anomaly = await self._bearing_fails()
             await self._network_is_cut()
@@ -89,7 +83,23 @@ class Demo:
         handshakes = sum(network.traffic.connections for network in site.networks)
         false_alarms = anomaly.false_alarms(await asyncio.to_thread(site.cloud.alarms))
         wire_bytes = site.wire_bytes / max(stored, 1)
-        return Result(count, wire_bytes, handshakes, self.seconds, anomaly.delay_s, false_alarms)
+        async with self._watching():
+            updated = await asyncio.to_thread(updates.run, self._say)
+        return Result(
+            count,
+            wire_bytes,
+            handshakes,
+            self.seconds,
+            anomaly.delay_s,
+            false_alarms,
+            updated.good_active,
+            updated.bad_refused,
+            updated.reasons,
+        )
+
+    @property
+    def _pump_house(self) -> LabGateway:
+        return next(each for each in self._site.gateways if isinstance(each.sensors, SerialSensors))
 
     async def stay(self) -> None:
         """Keep everything up, and the table fresh, until cancelled."""
@@ -104,7 +114,7 @@ class Demo:
 
     async def _bearing_fails(self) -> Anomaly:
         """Once its model has calibrated and was silent for a while."""
-        gateway = next(each for each in self._site.gateways if isinstance(each.sensors, SerialSensors))
+        gateway = self._pump_house
         assert isinstance(gateway.sensors, SerialSensors)
         await asyncio.to_thread(gateway.wait_until_watched)
         self._say(f"the model of {gateway.plan.name} has seen enough of its pump, and watches")
@@ -221,74 +231,19 @@ class Demo:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
 
+    @asynccontextmanager
+    async def _beside(self, work: Callable[[], None]) -> AsyncIterator[None]:
+        """Do this on a thread beside what follows, and be done with it at the end."""
+        task = asyncio.create_task(asyncio.to_thread(work))
+        try:
+            yield
+            await task
+        finally:
+            await asyncio.gather(task, return_exceptions=True)
+
     def _say(self, text: str) -> None:
         self._screen.say(text, self.seconds)
 
     def _logs(self) -> str:
         logs = [self._site.cloud.log, *(gateway.log for gateway in self._site.gateways)]
         return "\n".join(["Logs end:", *(text for log in logs for text in (f"{log}:", *log_end(log)))])
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What `edge-sim demo` was told."""
-
-    stay: bool  # keep everything up after the summary
-    json_file: Path | None
-    seed: int
-    transport: str
-    keep: Path | None
-
-
-def run_demo(options: Options) -> int:
-    """Run, show, write. Returns the exit code: 0 only if all holds, 130 after Ctrl-C before that."""
-    kept = options.keep
-    if options.json_file is not None and not os.access(options.json_file.absolute().parent, os.W_OK):
-        print(f"edge-sim: --json {options.json_file}: its folder is missing or cannot be written", file=sys.stderr)
-        return 1
-    folder = kept.resolve() if kept is not None else Path(tempfile.mkdtemp(prefix="tidegate-demo-"))
-    try:
-        if kept is not None:
-            folder.mkdir(parents=True)
-        return asyncio.run(_run(folder, options))
-    except FileExistsError:
-        print(f"edge-sim: {folder} is there already; --keep makes a new folder", file=sys.stderr)
-        return 1
-    except (LabFailed, TransportRefused) as error:
-        print(f"edge-sim: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
-    except asyncio.CancelledError:
-        return 128 + signal.SIGTERM
-    finally:
-        if kept is None:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-async def _run(folder: Path, options: Options) -> int:
-    task = asyncio.current_task()
-    assert task is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    name, reason = await asyncio.to_thread(transport.choose, options.transport)
-    with Screen() as screen:
-        screen.say(f"simulated I2C by {name}{f' ({reason})' if reason else ''}", 0.0)
-        site = Site(folder, plans(folder, name), options.seed)
-        for gateway in site.gateways:
-            if isinstance(gateway.sensors, MqttSensors):
-                screen.say(f"MQTT broker: {gateway.sensors.broker}", 0.0)
-        demo = Demo(site, screen)
-        try:
-            result = await demo.run()
-            url = site.cloud.url if options.stay else ""
-            screen.summary(result, url)
-            if options.json_file is not None:
-                text = json.dumps(result.document(), indent=2) + "\n"
-                await asyncio.to_thread(options.json_file.write_text, text, encoding="utf-8")
-            if options.stay:
-                screen.begin_table()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await demo.stay()
-            return 0 if result.holds else 1
-        finally:
-            await site.close()

@@ -97,10 +97,18 @@ class Screen:
         table.add_row(
             f"{result.false_alarms}", "false alarms before it", style="bold red" if result.false_alarms else "green"
         )
+        good, bad = result.ota_good_active, result.ota_bad_refused
+        reasons = ", ".join(f"{name}: {reason}" for name, reason in result.ota_reasons.items())
+        table.add_row("yes" if good else "NO", "a better model runs", style="green" if good else "bold red")
+        table.add_row(
+            "yes" if bad else "NO", f"bad models do not run ({reasons})", style="green" if bad else "bold red"
+        )
         table.add_row(f"{result.seconds:.0f} s", "all told")
         text = "The counts hold." if count.holds else "THE COUNTS DO NOT HOLD."
-        if count.holds and not result.holds:
+        if not result.alarms_hold:
             text += " THE ALARMS ARE NOT AS THEY MUST BE."
+        if not (good and bad):
+            text += " THE UPDATES ARE NOT AS THEY MUST BE."
         verdict = Text(text, style="bold green" if result.holds else "bold red")
         if self._is_terminal:
             self._live.stop()

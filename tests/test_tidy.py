@@ -57,7 +57,7 @@ HEAVY = {
     "prometheus_client": ("cloud_sync/metrics.py", "cloud_sync/http_api/"),
     "rich": ("simulator/",),
     "onnxruntime": ("edge_agent/detect/session.py",),
-    "onnx": (),
+    "onnx": ("simulator/lab/model_variants.py",),
     "tuf": ("edge_agent/ota/", "cloud_sync/rollout/"),
     "securesystemslib": ("edge_agent/ota/", "cloud_sync/rollout/"),
 }

@@ -7,8 +7,9 @@ counted one per value.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 Cycle = tuple[int | float, ...]
 
@@ -50,13 +51,21 @@ class Result:
     seconds: float
     anomaly_delay_s: float | None  # from the fault until the cloud told of it; None: it did not
     false_alarms: int  # before the fault
+    ota_good_active: bool = False
+    ota_bad_refused: bool = False
+    ota_reasons: Mapping[str, str] = field(default_factory=dict)  # why the bad ones do not run
 
     @property
     def holds(self) -> bool:
-        """The counts do, and the fault was found, and nothing else."""
-        return self.count.holds and self.anomaly_delay_s is not None and not self.false_alarms
+        """The counts do, the fault was found, and nothing else; the better model runs, the bad ones do not."""
+        return self.count.holds and self.alarms_hold and self.ota_good_active and self.ota_bad_refused
 
-    def document(self) -> dict[str, float | None]:
+    @property
+    def alarms_hold(self) -> bool:
+        """The fault was found, and nothing else."""
+        return self.anomaly_delay_s is not None and not self.false_alarms
+
+    def document(self) -> dict[str, Any]:
         """Stable keys."""
         return {
             "taken": self.count.taken,
@@ -68,6 +77,9 @@ class Result:
             "seconds": round(self.seconds, 1),
             "anomaly_delay_s": None if self.anomaly_delay_s is None else round(self.anomaly_delay_s, 2),
             "false_alarms": self.false_alarms,
+            "ota_good_active": self.ota_good_active,
+            "ota_bad_refused": self.ota_bad_refused,
+            "ota_reasons": dict(self.ota_reasons),
         }
 
 

@@ -15,6 +15,7 @@ from simulator.tied_child import tied
 ENTRY_POINTS = {
     "edge-agent": "edge_agent.cli",
     "cloud-sync": "cloud_sync.cli",
+    "edge-ota": "cloud_sync.ota_cli",
     "edge-sim": "simulator.cli",
     "agent-on-card": "simulator.lab.agent_on_card",
     "cloud-in-weather": "simulator.lab.cloud_in_weather",
@@ -96,9 +97,16 @@ def log_end(log: Path) -> list[str]:
     return [f"  {line}" for line in lines[-LOG_LINES_SHOWN:]]
 
 
-def run(name: str, *arguments: str) -> str:
+def run(name: str, *arguments: str, environment: Mapping[str, str] | None = None) -> str:
     """Run one of our commands to its end. Raises LabFailed with what it said."""
-    done = subprocess.run(command(name, *arguments), capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        command(name, *arguments),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, **(environment or {})},
+    )
     if done.returncode:
         raise LabFailed(f"{name} {' '.join(arguments)}: exit code {done.returncode}: {done.stderr.strip()}")
     return done.stdout

@@ -20,6 +20,7 @@ class Site:
     """Made with `build`, ended with `close`. Blocking work runs on threads, the networks on the caller's loop."""
 
     def __init__(self, folder: Path, plans: Sequence[Plan], seed: int) -> None:
+        self.folder = folder
         self.cloud = LabCloud(folder / "cloud")
         self.gateways = [LabGateway(plan, folder / plan.name, seed + index) for index, plan in enumerate(plans)]
         self.networks: list[Proxy] = []

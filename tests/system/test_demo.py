@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 
 KEYS = {"taken", "stored", "lost", "doubled", "in_flight", "wire_bytes_per_reading", "seconds"}
-KEYS |= {"anomaly_delay_s", "false_alarms"}
+KEYS |= {"anomaly_delay_s", "false_alarms", "ota_good_active", "ota_bad_refused", "ota_reasons"}
 
 
 @pytest.mark.system
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_the_counts_hold(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "from simulator.cli import main; main()", "demo", "--headless"]
     command += ["--json", str(tmp_path / "out.json"), "--keep", str(tmp_path / "demo")]
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=170, check=False, cwd=Path(__file__).parents[2]
+        command, capture_output=True, text=True, timeout=290, check=False, cwd=Path(__file__).parents[2]
     )
     print(done.stdout)
     assert done.returncode == 0, done.stderr
@@ -30,6 +30,10 @@ def test_the_counts_hold(tmp_path: Path) -> None:
     assert result["wire_bytes_per_reading"] > 0
     assert 0 < result["anomaly_delay_s"] < 20
     assert result["false_alarms"] == 0
+    assert result["ota_good_active"]
+    assert result["ota_bad_refused"]
+    assert set(result["ota_reasons"]) == {"nan", "slow"}
+    assert result["ota_reasons"]["slow"] == "latency"
     assert "MQTT broker: " in done.stdout
     assert "anomaly in the cloud" in done.stdout
     assert "buffering" in done.stdout

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from simulator.demo import Options, plans, run_demo
+from simulator.demo import plans
+from simulator.demo_command import Options, run_demo
 from simulator.lab.anomaly import Anomaly
 from simulator.lab.count import Count, Result
 from simulator.lab.gateway import LabGateway
@@ -38,12 +39,16 @@ def test_the_agents_take_the_configurations_as_they_are(tmp_path: Path) -> None:
     ]
 
 
+REASONS = {"nan": "golden", "slow": "latency"}
+
+
 def test_the_summary_says_both_counts_and_the_verdict(capsys: pytest.CaptureFixture[str]) -> None:
     with Screen() as screen:
         screen.say("readings arrive", 1.25)
         screen.show([GatewayLine("cellar", "3 x BME280", 10, 4, True, 6)])
         screen.summary(
-            Result(Count(taken=3000, stored=3000, in_flight=3), 1.234, 12, 42, 0.84, 0), "http://127.0.0.1:1/"
+            Result(Count(taken=3000, stored=3000, in_flight=3), 1.234, 12, 42, 0.84, 0, True, True, REASONS),
+            "http://127.0.0.1:1/",
         )
         screen.summary(Result(Count(taken=3, stored=2, lost=1, foreign=7), 1.0, 3, 1, None, 2), "")
     shown = capsys.readouterr().out
@@ -58,17 +63,23 @@ def test_the_summary_says_both_counts_and_the_verdict(capsys: pytest.CaptureFixt
         "1.23  socket bytes",
         "0.8 s  from the bearing",
         "0  false",
+        "yes  a better model runs",
+        "yes  bad models do not run (nan: golden, slow: latency)",
     ):
         assert text in good
     assert "http://127.0.0.1:1/" in bad
     assert "7  stored, but given out by no sensor" in bad
     assert "–  from the bearing" in bad
     assert "2  false alarms" in bad
-    assert "THE COUNTS DO NOT HOLD." in bad
+    assert "NO  a better model runs" in bad
+    assert (
+        "THE COUNTS DO NOT HOLD. THE ALARMS ARE NOT AS THEY MUST BE. THE UPDATES ARE NOT AS THEY MUST BE."
+        in " ".join(bad.split())
+    )
 
 
 def test_the_json_has_its_stable_keys() -> None:
-    document = Result(Count(10, 9, 1, 2, 0, 3), 2.5, 12, 41.26, 0.838, 1).document()
+    document = Result(Count(10, 9, 1, 2, 0, 3), 2.5, 12, 41.26, 0.838, 1, True, False, REASONS).document()
     assert document == {
         "taken": 10,
         "stored": 9,
@@ -79,20 +90,27 @@ def test_the_json_has_its_stable_keys() -> None:
         "seconds": 41.3,
         "anomaly_delay_s": 0.84,
         "false_alarms": 1,
+        "ota_good_active": True,
+        "ota_bad_refused": False,
+        "ota_reasons": REASONS,
     }
 
 
 @pytest.mark.parametrize(
-    ("count", "delay_s", "false_alarms", "holds"),
+    ("count", "delay_s", "false_alarms", "updates", "holds"),
     [
-        (Count(3, 3), 0.8, 0, True),
-        (Count(3, 2, lost=1), 0.8, 0, False),
-        (Count(3, 3), None, 0, False),
-        (Count(3, 3), 0.8, 1, False),
+        (Count(3, 3), 0.8, 0, (True, True), True),
+        (Count(3, 2, lost=1), 0.8, 0, (True, True), False),
+        (Count(3, 3), None, 0, (True, True), False),
+        (Count(3, 3), 0.8, 1, (True, True), False),
+        (Count(3, 3), 0.8, 0, (False, True), False),
+        (Count(3, 3), 0.8, 0, (True, False), False),
     ],
 )
-def test_all_must_hold(count: Count, delay_s: float | None, false_alarms: int, holds: bool) -> None:
-    assert Result(count, 1.0, 3, 1.0, delay_s, false_alarms).holds is holds
+def test_all_must_hold(
+    count: Count, delay_s: float | None, false_alarms: int, updates: tuple[bool, bool], holds: bool
+) -> None:
+    assert Result(count, 1.0, 3, 1.0, delay_s, false_alarms, *updates).holds is holds
 
 
 def alarm(number: str, onset_ms: int, series: str = "pump/vibration") -> dict[str, Any]:
