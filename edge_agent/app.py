@@ -73,7 +73,7 @@ class Agent:
                 self._recorder.register(group.set, group.priority)
         self._sources = Sources(lines, self._recorder.take, clock)
         self._brokers = make_brokers(config, lines, self._recorder, clock)
-        self._updates = make_updates(config, clock, self._reload)
+        self._updates = make_updates(config, clock, self._reload, lines, self._brokers)
         self._sync = make_sync(config, self._recorder, clock, machine, self._updates)
         self._renewal = make_renewal(config, self._sync)
         self._detection = make_detection(config, lines, self._brokers, self._recorder, clock)
@@ -260,17 +260,23 @@ def make_brokers(config: Config, lines: Sequence[BusLine], recorder: Recorder, c
     return brokers
 
 
+def sets_of(lines: Sequence[BusLine], brokers: Brokers | None) -> list[tuple[SeriesSet, float | None]]:
+    """Every series set, with the seconds between its ticks; None for those that come as they like."""
+    sets: list[tuple[SeriesSet, float | None]] = [
+        (group.set, group.period_ns / NS_PER_S) for line in lines for group in line.groups
+    ]
+    if brokers is not None:
+        sets += [(inlet.set, None) for link in brokers.links for inlet in link.inlets]
+    return sets
+
+
 def make_detection(
     config: Config, lines: Sequence[BusLine], brokers: Brokers | None, recorder: Recorder, clock: Clock
 ) -> Detection | None:
     """What looks for alarms, where the configuration asks for any; brokers are told of them."""
     if not is_wanted(config):
         return None
-    sets: list[tuple[SeriesSet, float | None]] = [
-        (group.set, group.period_ns / NS_PER_S) for line in lines for group in line.groups
-    ]
-    if brokers is not None:
-        sets += [(inlet.set, None) for link in brokers.links for inlet in link.inlets]
+    sets = sets_of(lines, brokers)
     tell = brokers.alarm if brokers is not None else lambda alarm: None
     probation = Probation(Slots(config.state_dir, clock), clock)
     return Detection(config, sets, recorder, content_id(boot_id().encode()), tell, probation)
@@ -282,13 +288,17 @@ def policy_options(cloud: CloudSection) -> PolicyOptions:
     return PolicyOptions(tuple(section.window for section in cloud.window), cloud.alarms_wait, tuple(plans))
 
 
-def make_updates(config: Config, clock: Clock, installed: Callable[[], None]) -> UpdateService | None:
+def make_updates(
+    config: Config, clock: Clock, installed: Callable[[], None], lines: Sequence[BusLine], brokers: Brokers | None
+) -> UpdateService | None:
     """Who installs what the cloud assigns: where there is a cloud, and a model that could be replaced."""
     if config.cloud is None or not config.models:
         return None
+    from edge_agent.ota.live import live_of
     from edge_agent.ota.updates import UpdateService
 
-    return UpdateService(config.state_dir, Path(config.cloud.cert), clock, installed)
+    live = live_of(config, sets_of(lines, brokers))
+    return UpdateService(config.state_dir, Path(config.cloud.cert), clock, installed, live)
 
 
 def make_sync(

@@ -18,6 +18,7 @@ MOVING = {
     "tested": "it passed every gate",
     "shadow": "it runs beside the active model, on the same readings",
     "staged": "it is about to be swapped in",
+    "delayed": "it is tried again",
 }
 
 
@@ -68,7 +69,8 @@ def place_of(one: Standing) -> Place:
     if report.stage in ("probation", "committed"):
         return Place(one, "active", "", "it runs, on probation" if report.stage == "probation" else "it runs and stays")
     stage = printable(report.stage)
-    return Place(one, stage, "", MOVING.get(stage, stage))
+    why = ": ".join(part for part in (MOVING.get(stage, stage), printable(report.text)) if part)
+    return Place(one, stage, printable(report.reason), why)
 
 
 def _waiting(one: Standing) -> str:

@@ -17,6 +17,12 @@ from pathlib import Path
 
 from edge_agent.errors import AgentError
 
+PASSING = frozenset(  # reasons that heal by themselves, or by people elsewhere: tried again
+    {"unreachable", "too_slow", "cut_short", "held", "no_space", "disk", "missing", "busy", "ended", "no_root"}
+    | {"mismatch", "expired", "rollback", "signature", "malformed", "too_long", "target_mismatch", "target_unknown"}
+    | {"few_rows"}
+)
+
 
 class OtaError(AgentError):
     """Root of what can go wrong with an update. `reason` is a code of lower-case words with underscores."""

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,16 +43,34 @@ def try_model(folder: Path, needs: Needs, wall_s: float = WALL_S_MAX) -> Verdict
 
     Raises OSError when no process can be started: that says nothing about the model.
     """
+    answer, end = run_limited([TRIAL, str(folder.resolve()), f"{needs.p95_ms:g}"], wall_s)
+    if answer is None:
+        return Verdict("timeout", f"no answer within {wall_s:g} s")
+    try:
+        told = json.loads(answer)
+        checks: dict[str, str] = told["checks"]
+        p95_ms, memory_mib = float(told["p95_ms"]), float(told["memory_mib"])
+    except (ValueError, KeyError, TypeError):
+        return Verdict("crashed", f"the process that tried it ended with {end}")
+    return _judged(checks, p95_ms, memory_mib, needs)
+
+
+def run_limited(
+    command: Sequence[str], wall_s: float, *, stdin: int = subprocess.DEVNULL, keep: Sequence[int] = ()
+) -> tuple[bytes | None, str]:
+    """Run a module of ours, which sets its own limits, in a session of its own: all that it prints, bounded, and how it
+    ended. None when it took too long. It inherits the descriptors in `keep`. Raises OSError.
+    """
     environment = {"PATH": os.environ.get("PATH", ""), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", TRIAL, str(folder.resolve()), f"{needs.p95_ms:g}"]
     with subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
+        [sys.executable, "-m", *command],
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env=environment,
         cwd="/",
         start_new_session=True,
+        pass_fds=keep,
     ) as child:
         assert child.stdout is not None
         try:
@@ -60,15 +79,7 @@ def try_model(folder: Path, needs: Needs, wall_s: float = WALL_S_MAX) -> Verdict
             with suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
             code = child.wait()
-    if answer is None:
-        return Verdict("timeout", f"no answer within {wall_s:g} s")
-    try:
-        told = json.loads(answer)
-        checks: dict[str, str] = told["checks"]
-        p95_ms, memory_mib = float(told["p95_ms"]), float(told["memory_mib"])
-    except (ValueError, KeyError, TypeError):
-        return Verdict("crashed", f"the process that tried it ended with {_end(code)}")
-    return _judged(checks, p95_ms, memory_mib, needs)
+    return answer, _end(code)
 
 
 def _judged(checks: dict[str, str], p95_ms: float, memory_mib: float, needs: Needs) -> Verdict:

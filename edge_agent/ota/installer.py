@@ -9,12 +9,13 @@ import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from tuf.api.metadata import TargetFile
 
 from edge_agent.detect.contract import OPSET
 from edge_agent.ota.client import TufClient
-from edge_agent.ota.errors import OtaError, TargetRejected
+from edge_agent.ota.errors import PASSING, OtaError, TargetRejected
 from edge_agent.ota.gates import Verdict, try_model
 from edge_agent.ota.records import Ref, Stage
 from edge_agent.ota.slots import Slots
@@ -44,11 +45,16 @@ class Installer:
         slots: Slots,
         tell: Callable[[str, int], None] = lambda family, count: None,
         trial: Callable[..., Verdict] = try_model,
+        shadow: Callable[[str, Path, Needs], Verdict | None] | None = None,
     ) -> None:
+        """`shadow(family, folder, needs)` compares with the active model; without it, or where it gives None, a release
+        that passed its trial is swapped in.
+        """
         self._client = client
         self._slots = slots
         self._tell = tell
         self._trial = trial
+        self._shadow = shadow
 
     def install(self, families: Sequence[str] = ()) -> list[Outcome]:
         """The newest release of each family (all, when none is named) that this gateway may run.
@@ -97,7 +103,8 @@ class Installer:
             return work()
         except (OtaError, ReleaseInvalid) as error:
             reason = error.reason if isinstance(error, OtaError) else "release_invalid"
-            self._slots.note(family, name, Stage.REFUSED, reason, str(error))
+            stage = Stage.DELAYED if reason in PASSING else Stage.REFUSED
+            self._slots.note(family, name, stage, reason, str(error))
             return Outcome(family, name, reason, str(error))
 
     def _refusal(self, family: str, counter: int, target: TargetFile) -> Outcome | None:
@@ -141,6 +148,14 @@ class Installer:
             self._slots.refuse(ref, verdict.reason, verdict.text)
             return Outcome(family, ref.name, verdict.reason, verdict.text)
         self._slots.note(family, ref.name, Stage.TESTED, text=verdict.text)
+        beside = self._shadow(family, place, release.needs) if self._shadow else None
+        if beside is not None:
+            if beside.reason in PASSING:
+                raise OtaError(beside.text, beside.reason)
+            if beside.reason:
+                self._slots.refuse(ref, beside.reason, beside.text)
+                return Outcome(family, ref.name, beside.reason, beside.text)
+            self._slots.note(family, ref.name, Stage.SHADOW, text=beside.text)
         self._slots.activate(ref)
         return Outcome(family, ref.name, "", verdict.text)
 

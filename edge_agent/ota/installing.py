@@ -18,13 +18,17 @@ from edge_agent.ota.client import TufClient
 from edge_agent.ota.errors import OtaError
 from edge_agent.ota.fetch import Fetcher
 from edge_agent.ota.folder import METADATA, TARGETS
+from edge_agent.ota.gates import Verdict
 from edge_agent.ota.installer import Installer, Outcome
+from edge_agent.ota.live import Live
 from edge_agent.ota.pipe import PipeFetcher, write_line
 from edge_agent.ota.root import trusted_root
+from edge_agent.ota.shadow import shadow_run
 from edge_agent.ota.slots import Slots
 from wire.assignment import AssignmentRefused, check, open_sealed
 from wire.clock import NS_PER_US, Clock, SyncState, SystemClock
 from wire.join import URN_PREFIX
+from wire.release import Needs
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -35,6 +39,7 @@ class Job(msgspec.Struct, frozen=True):
     document: bytes
     nonce: bytes
     server_time_us: int
+    live: Live
 
 
 class Done(msgspec.Struct, frozen=True):
@@ -84,7 +89,11 @@ def install(job: Job, fetcher: Fetcher, clock: Clock) -> Done:
         mark = check(assignment, gateway_in(Path(job.certificate).read_bytes()), job.nonce, now_us, slots.mark())
         with slots.changing():
             slots.remember(mark)
-        installer = Installer(client, slots)
+
+        def shadow(family: str, folder: Path, needs: Needs) -> Verdict | None:
+            return shadow_run(job.live, family, active_model(family, slots), folder, needs)
+
+        installer = Installer(client, slots, shadow=shadow)
         due = [one for one in assignment.releases if one.is_due(now_us)]
         return Done([installer.install_assigned(one) for one in due])
     except AssignmentRefused as error:
@@ -95,6 +104,17 @@ def install(job: Job, fetcher: Fetcher, clock: Clock) -> Done:
         return Done(reason="busy", text=str(error))
     except (AgentError, OSError) as error:
         return Done(reason="disk", text=str(error))
+
+
+def active_model(family: str, slots: Slots) -> Path | None:
+    """The folder of what runs now: the slot's, or the package's; None without either."""
+    from edge_agent.detect.errors import ModelRefused
+    from edge_agent.detect.library import FOLDERS, find_model
+
+    try:
+        return find_model(family, (slots.models, *FOLDERS))
+    except ModelRefused:
+        return None
 
 
 def verifier(keys: Mapping[str, bytes]) -> Callable[[str, bytes, bytes], bool]:

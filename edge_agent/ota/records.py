@@ -13,9 +13,11 @@ class Stage(StrEnum):
     ASSIGNED = "assigned"  # the cloud wants it, and what it needs is here
     DOWNLOADED = "downloaded"
     TESTED = "tested"
+    SHADOW = "shadow"  # compared with the active model on live readings
     STAGED = "staged"  # about to be swapped in
     PROBATION = "probation"
     COMMITTED = "committed"
+    DELAYED = "delayed"  # something that heals by itself; tried again
     REFUSED = "refused"
     ROLLED_BACK = "rolled_back"
 

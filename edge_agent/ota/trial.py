@@ -48,8 +48,9 @@ def main() -> None:
         load_runtime()  # its own memory is not the model's
         before = peak_kib()
         session = Session(model)
-        told["p95_ms"] = spent_ms = p95_ms(session)
-        if spent_ms <= float(sys.argv[2]):
+        budget_ms = float(sys.argv[2])
+        told["p95_ms"] = spent_ms = p95_ms(session, budget_ms)
+        if spent_ms <= budget_ms:
             told["checks"] = {check.name: check.problem for check in check_model(session)}
         told["memory_mib"] = (peak_kib() - before) / 1024
     except ModelRefused as error:
@@ -65,8 +66,11 @@ def peak_kib() -> int:
     return 0
 
 
-def p95_ms(session: object) -> float:
-    """CPU time of a run of one row, so that what else the gateway does does not count."""
+def p95_ms(session: object, budget_ms: float) -> float:
+    """CPU time of a run of one row, so that what else the gateway does does not count.
+
+    Ends early once so many runs were over the budget that the others cannot change it.
+    """
     from edge_agent.detect.errors import RunFailed
     from edge_agent.detect.golden import first_tick
     from edge_agent.detect.session import Session
@@ -75,11 +79,13 @@ def p95_ms(session: object) -> float:
     try:
         feeds = first_tick(session)
         spent: list[int] = []
+        over = 0
         session.run(feeds)  # the first one allocates
-        while len(spent) < RUNS and sum(spent) < RUNS_S_MAX * 1e9:
+        while len(spent) < RUNS and sum(spent) < RUNS_S_MAX * 1e9 and over <= RUNS * 0.05:
             began = time.thread_time_ns()
             session.run(feeds)
             spent.append(time.thread_time_ns() - began)
+            over += spent[-1] > budget_ms * 1e6
     except RunFailed:
         return 0.0  # the checks tell why
     return sorted(spent)[int(len(spent) * 0.95)] / 1e6

@@ -15,7 +15,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from edge_agent.errors import AgentError
+from edge_agent.ota.errors import PASSING
+from edge_agent.ota.live import Live
 from edge_agent.ota.process import Line, run_job
 from edge_agent.ota.records import Event, Stage
 from edge_agent.ota.slots import Slots
@@ -29,21 +33,20 @@ NONCE_BYTES = 16
 RETRY_S_MIN, RETRY_S_MAX = 60.0, 3600.0
 WAIT_S = 60.0  # between two looks while something may not be fetched or installed yet
 DOCUMENTS_REFUSED_KEPT = 16
-PASSING = frozenset(  # what heals by itself, or by people elsewhere: tried again
-    {"unreachable", "too_slow", "cut_short", "held", "no_space", "disk", "missing", "busy", "ended", "no_root"}
-    | {"mismatch", "expired", "rollback", "signature", "malformed", "too_long", "target_mismatch", "target_unknown"}
-)
 
 
 class UpdateService:
     """See the module; the port of `wire.sync.updates`. `installed` is called when another release is to be loaded."""
 
-    def __init__(self, state_dir: Path, certificate: Path, clock: Clock, installed: Callable[[], None]) -> None:
+    def __init__(
+        self, state_dir: Path, certificate: Path, clock: Clock, installed: Callable[[], None], live: Live
+    ) -> None:
         self._slots = Slots(state_dir, clock)
         self._state_dir = state_dir
         self._certificate = certificate
         self._clock = clock
         self._installed = installed
+        self._live = live
         self._document: tuple[bytes, bytes] | None = None  # and the nonce of its stream
         self._settled: dict[tuple[str, str], str] = {}  # (release, hash) → why it is not wanted, until the next start
         self._reports: list[Report] = []
@@ -162,6 +165,7 @@ class UpdateService:
             "document": document,
             "nonce": nonce,
             "server_time_us": assignment.server_time_us,
+            "live": msgspec.to_builtins(self._live),
         }
         done = await run_job(job, line, self._clock, self.look)
         return None, self._done(done, {one.name: one for one in assignment.releases}, line)

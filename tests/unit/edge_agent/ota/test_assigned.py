@@ -15,6 +15,7 @@ from cloud_sync.rollout.ceremony import Quorum
 from cloud_sync.rollout.publish import Wishes
 from edge_agent.ota.folder import FolderFetcher
 from edge_agent.ota.installing import Done, Job, NotBefore, gateway_in, install
+from edge_agent.ota.live import Live
 from edge_agent.ota.records import Stage
 from tests.unit.edge_agent.ota.parts import DialClock
 from tests.unit.edge_agent.ota.releases import Gateway, write_model
@@ -30,6 +31,7 @@ class Bench(Gateway):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
+        self.live = Live("", [])
         files = PkiFiles(folder / "pki")
         files.folder.mkdir()
         create_ca(files, [])
@@ -47,7 +49,7 @@ class Bench(Gateway):
         return Assignment("gw-a", counter, releases, self.now_us, self.now_us + 3600 * US_PER_S, NONCE)
 
     def told(self, document: bytes, nonce: bytes = NONCE, server_time_us: int = 0) -> Done:
-        job = Job(str(self.state), str(self.certificate), document, nonce, server_time_us)
+        job = Job(str(self.state), str(self.certificate), document, nonce, server_time_us, self.live)
         return install(job, FolderFetcher(self.folder / "objects" / "ota"), self.clock)
 
     def told_of(self, *releases: Assigned, counter: int = 1) -> Done:

@@ -13,6 +13,7 @@ import pytest
 from cloud_sync.auth.ca import PkiFiles, create_ca, issue_gateway
 from cloud_sync.rollout.shelf import Shelf
 from edge_agent.errors import LinkDown
+from edge_agent.ota.live import Live
 from edge_agent.ota.updates import UpdateService
 from tests.unit.edge_agent.ota.releases import Gateway, nan_above, write_model
 from wire.assignment import Assigned, Assignment
@@ -63,7 +64,7 @@ class Bench(Gateway):
         self.line = ShelfLine(Shelf(self.store))
         self.loads = 0
         self.counter = 0
-        self.service = UpdateService(self.state, certificate, SystemClock(), self._loaded)
+        self.service = UpdateService(self.state, certificate, SystemClock(), self._loaded, Live("", []))
 
     def _loaded(self) -> None:
         self.loads += 1
@@ -143,7 +144,7 @@ async def test_a_link_that_breaks_costs_no_piece_twice(bench: Bench) -> None:
     bench.line.pieces_max = 8
     async with bench.running():
         bench.tell(release)
-        await until(lambda: ("toy/1", "refused", "unreachable") in bench.steps())
+        await until(lambda: ("toy/1", "delayed", "unreachable") in bench.steps())
         bench.line.pieces_max = 1 << 30
         bench.tell(release)
         await until(lambda: bench.loads == 1)
