@@ -12,7 +12,9 @@ from wire.clock import NS_PER_S, Clock
 
 log = logging.getLogger(__name__)
 
-GATHER_S = 0.02  # from the first poke to the look, so that lines that are read at the same time share one
+GATHER_S = (
+    0.1  # from the first poke to the look, so that lines that are read in that time share one; an alarm waits for it
+)
 WAIT_S_MAX = 2.0  # it looks up at least so often, so that the watchdog sees it alive
 
 

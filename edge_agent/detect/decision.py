@@ -36,14 +36,14 @@ def decide(
         spoken = np.where(heard > memory.recent[at].max(axis=1, initial=0.0), heard, np.float32(0.0))
     hold_off = memory.recent.shape[1]
     if hold_off:
-        for lane, part in batch.parts():
+        for lane, part in batch.parts:
             memory.recent[lane.at, lane.place] = heard[part]
             lane.place = (lane.place + 1) % hold_off
     scores = np.where(silent, np.nan, spoken.astype(np.float64))
     quiet = not loud and not np.count_nonzero(silent)
     watched = loud or bool(np.count_nonzero(memory.onset_us[at] != NEVER))
     verdicts = {}
-    for lane, part in batch.parts():
+    for lane, part in batch.parts:
         verdict = Verdict(scores[part] if lane.width == 1 else np.repeat(scores[part], lane.width), quiet=quiet)
         lane.last_scores = verdict.scores
         if watched:

@@ -55,6 +55,9 @@ class Runner:
         self.rule = manifest.title if self.label == manifest.name else f"{self.label} {manifest.title}"
         self.severity = severity
         self.lanes: list[Lane] = []
+        self._promised = {"score": (1,)} | {
+            f"{name}_out": tuple(shape) for name, shape in session.model.state_shapes.items()
+        }
         rows = calibration_rows or manifest.calibration.rows
         per = manifest.bins.per_calibration
         self.bin_rows = max(1, round(rows / per)) if per else 1
@@ -74,6 +77,7 @@ class Runner:
         lane = Lane(self, channels, self.lanes[-1].at.stop if self.lanes else 0)
         self.lanes.append(lane)
         self.memory = Memory(self.session.model, lane.at.stop, self.bin_rows)
+        self._batch = Batch(self.lanes)
         self._present = np.ones((lane.at.stop, manifest.window.rows, width), np.float32)
         self.refresh_params()
         return lane
@@ -81,7 +85,7 @@ class Runner:
     def step(self, rows: Sequence[Row]) -> list[Verdict]:
         """A row for each of some lanes; a verdict for each, in the same order."""
         ordered = sorted(rows, key=lambda row: row[0].at.start)
-        batch = Batch([lane for lane, _, _ in ordered])
+        batch = self._batch_of([lane for lane, _, _ in ordered])
         stamps_us = {lane: stamp_us for lane, stamp_us, _ in ordered}
         grid = np.concatenate([values for _, _, values in ordered]).reshape(batch.groups, -1)
         whole = is_all(np.isfinite(grid))
@@ -89,8 +93,14 @@ class Runner:
             grid = np.where(np.isfinite(grid), grid, np.nan)
         self._mind_gaps(batch, stamps_us, grid, whole=whole)
         ready = self._collect(batch, self._normed(batch, grid))
-        verdicts = self._run(batch if len(ready) == len(rows) else Batch(ready), stamps_us) if ready else {}
+        verdicts = self._run(self._batch_of(ready), stamps_us) if ready else {}
         return [verdicts.get(lane) or self._idle(lane) for lane, _, _ in rows]
+
+    def _batch_of(self, lanes: list[Lane]) -> Batch:
+        """Most often the same lanes come as before."""
+        if lanes != self._batch.lanes:
+            self._batch = Batch(lanes)
+        return self._batch
 
     def refresh_params(self) -> None:
         """Work the per-device numbers out again, after a scale changed."""
@@ -169,10 +179,10 @@ class Runner:
             full = [lane for lane in batch.lanes if not lane.filled]
             if not full:
                 return []
-            batch = Batch(full)
+            batch = self._batch_of(full)
             normed = memory.bins.take(batch.at)
         steps = self.manifest.window.rows
-        for lane, part in batch.parts():
+        for lane, part in batch.parts:
             memory.window[lane.at, lane.in_window] = normed[part]
             lane.in_window = (lane.in_window + 1) % steps
         ready = [lane for lane in batch.lanes if not (lane.in_window or lane.stopped)]
@@ -190,10 +200,11 @@ class Runner:
 
     def _run(self, batch: Batch, stamps_us: dict[Lane, int]) -> dict[Lane, Verdict]:
         """One run of all its lanes. When it fails each is asked alone: one does not cost the others their scores."""
-        lanes = batch.lanes
-        gone = np.isnan(self.memory.window[batch.at])
+        lanes, window = batch.lanes, self.memory.window[batch.at]
+        gone = np.isnan(window)
+        whole = not np.count_nonzero(gone)
         try:
-            outputs = self.session.run(self._feeds(batch, gone, stamps_us))
+            outputs = self.session.run(self._feeds(batch, stamps_us, window, None if whole else gone))
             self._check_shapes(outputs, batch.groups)
         except RunFailed as error:
             if len(lanes) > 1:
@@ -203,33 +214,31 @@ class Runner:
             return {lanes[0]: lanes[0].nothing()}
         for lane in lanes:
             lane.last_run_us = stamps_us[lane]
-        here = ~gone.all(axis=(1, 2))
+        here = np.ones(batch.groups, np.bool_) if whole else ~gone.all(axis=(1, 2))
         good = self._keep(batch, outputs, here)
         return decide(self, batch, stamps_us, outputs, good, here & good)
 
-    def _feeds(self, batch: Batch, gone: Mask, stamps_us: dict[Lane, int]) -> dict[str, F32]:
-        """What a full window asks of the model."""
+    def _feeds(self, batch: Batch, stamps_us: dict[Lane, int], window: F64, gone: Mask | None) -> dict[str, F32]:
+        """What a full window asks of the model; `gone`: places without a value, None when there are none."""
         memory, at = self.memory, batch.at
-        whole = not np.count_nonzero(gone)
         since_us = [0 if lane.last_run_us == NEVER else stamps_us[lane] - lane.last_run_us for lane in batch.lanes]
         with np.errstate(over="ignore"):  # beyond float32 is infinite, and costs that channel its score
-            x = np.where(gone, 0.0, memory.window[at]).astype(np.float32)
-        return {
+            x = (window if gone is None else np.where(gone, 0.0, window)).astype(np.float32)
+        feeds: dict[str, F32] = {
             "x": x,
-            "mask": self._present[at] if whole else (~gone).astype(np.float32),
+            "mask": self._present[: batch.groups] if gone is None else (~gone).astype(np.float32),
             "dt": (batch.spread(since_us) / US_PER_S).astype(np.float32)[:, np.newaxis],
-            **{name: param[at] for name, param in self._params.items()},
-            **{name: state[at] for name, state in memory.state.items()},
         }
+        for name, array in (*self._params.items(), *memory.state.items()):
+            feeds[name] = array[at]
+        return feeds
 
     def _check_shapes(self, outputs: Outputs, groups: int) -> None:
         """Raises RunFailed when a shape is not what was promised."""
-        shapes = self.session.model.state_shapes
-        promised = {"score": (groups, 1)} | {f"{name}_out": (groups, *shapes[name]) for name in self.memory.state}
-        for name, shape in promised.items():
-            if outputs[name].shape != shape:
-                found = outputs[name].shape
-                raise RunFailed(f"{self.manifest.title}: {name} came as {found}, {shape} was promised")
+        for name, shape in self._promised.items():
+            if outputs[name].shape != (groups, *shape):
+                found = f"{name} came as {outputs[name].shape}, {(groups, *shape)} was promised"
+                raise RunFailed(f"{self.manifest.title}: {found}")
 
     def _keep(self, batch: Batch, outputs: Outputs, here: Mask) -> Mask:
         """Take the state over; groups whose score and state are usable."""
@@ -237,7 +246,8 @@ class Runner:
         score = outputs["score"][:, 0]
         good: Mask = np.isfinite(score) & (score >= 0)
         for name in memory.state:
-            finite = np.isfinite(outputs[f"{name}_out"])
+            new = outputs[f"{name}_out"]
+            finite = np.isfinite(new)
             if not is_all(finite):
                 good &= finite.reshape(batch.groups, -1).all(axis=1)
         whole = is_all(good)
@@ -249,7 +259,7 @@ class Runner:
                 memory.state[name] = new
             else:
                 old[batch.at] = new
-        for lane, part in batch.parts():
+        for lane, part in batch.parts:
             if whole or is_all(good[part]):
                 lane.worked()
             else:

@@ -6,8 +6,8 @@ import mmap
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from wire.clock import Anchor
 from wire.reading import Tick
@@ -61,8 +61,7 @@ def flags_of(tick: Tick) -> int:
     return FLAG_STATES * (tick.states is not None) | FLAG_QUALITY * (tick.quality is not None)
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One record read back: what was taken, and the anchor that was in force."""
 
     lsn: int
@@ -70,8 +69,7 @@ class Entry:
     anchor: Anchor
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """A whole record found in a ring: start..end in the file, and its fixed fields from `columns` on."""
 
     start: int
@@ -130,9 +128,13 @@ def entry(view: memoryview, place: Place) -> Entry:
         at += columns
     if flags & FLAG_QUALITY:
         quality = bytes(view[at : at + columns])
-    return Entry(
-        lsn, Tick(set_id, stamp, raw, states, quality), Anchor(boottime_us, wall_us, bool(sync & 1), sync >> 1)
-    )
+    return Entry(lsn, Tick(set_id, stamp, raw, states, quality), _anchor(boottime_us, wall_us, sync))
+
+
+@lru_cache(maxsize=4)
+def _anchor(boottime_us: int, wall_us: int, sync: int) -> Anchor:
+    """The same object for the records that follow one another under it."""
+    return Anchor(boottime_us, wall_us, bool(sync & 1), sync >> 1)
 
 
 @lru_cache(maxsize=256)

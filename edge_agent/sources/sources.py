@@ -20,7 +20,9 @@ from wire.reading import Tick
 
 log = logging.getLogger(__name__)
 
-GUARD_PERIOD_S = 0.1
+GUARD_PERIOD_S = 0.1  # between two looks at lines that are stood in for
+TIMEOUT_SHARE = 4  # other lines are looked at so often within the shortest timeout of a driver's call,
+GUARD_PERIOD_S_MAX = 0.5  # and at least so often
 WAIT_S_MAX = 2.0  # a line looks up at least so often, so that the watchdog sees it alive
 LEFT_BEHIND_MAX = 3  # hanging threads of one line; with more, it waits for one of them to return
 
@@ -123,6 +125,8 @@ class Sources:
         self._take = take
         self._clock = clock
         self._posts = [_Post(BusThread(line, take, clock)) for line in lines]
+        timeouts_s = [sensor.plan.timeout for line in lines for sensor in line.sensors]
+        self._calm_s = max(GUARD_PERIOD_S, min([GUARD_PERIOD_S_MAX, *(each / TIMEOUT_SHARE for each in timeouts_s)]))
         self._stop = threading.Event()
         self._guard = threading.Thread(target=self._run, name="sources guard", daemon=True)
         self._error: BaseException | None = None
@@ -203,7 +207,7 @@ class Sources:
 
     def _run(self) -> None:
         try:
-            while not self._stop.wait(GUARD_PERIOD_S):
+            while not self._stop.wait(GUARD_PERIOD_S if self.quarantined() else self._calm_s):
                 self.check()
         except BaseException as error:  # our own mistake: the agent ends on it
             self._error = error

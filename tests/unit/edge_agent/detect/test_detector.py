@@ -327,7 +327,7 @@ def interleaved(count: int) -> list[Tick]:
 
 
 @given(st.lists(st.integers(0, 40), max_size=30), st.integers(0, 1 << 16), st.sampled_from([104, 250]))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 def test_ticks_seen_together_give_what_they_give_alone(sizes: list[int], seed: int, calibration_rows: int) -> None:
     """However the stream is cut, whatever the order of the sets, and when some miss a cycle: the same codes, alarms and
     state. Some lanes are in the middle of a bin while others complete theirs."""

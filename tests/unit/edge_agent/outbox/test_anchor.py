@@ -47,8 +47,20 @@ def test_a_sync_change_makes_a_new_one() -> None:
     first = keeper.anchor()
     assert not first.synchronised
     clock.state = SyncState(True, 90)
+    clock.sleep(1)
     second = keeper.anchor()
     assert (second.synchronised, second.uncertainty_us) == (True, 90)
+
+
+def test_a_step_asks_for_the_state_too() -> None:
+    """The first synchronisation after a boot most often steps the clock: the anchor must say both."""
+    clock = Hands()
+    clock.state = SyncState(False, 0)
+    keeper = AnchorKeeper(clock)
+    keeper.anchor()
+    clock.state = SyncState(True, 90)
+    clock.offset += 10**15
+    assert keeper.anchor().synchronised
 
 
 def test_the_last_process_anchor_is_kept_while_it_holds() -> None:
