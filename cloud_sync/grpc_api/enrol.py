@@ -6,11 +6,13 @@ address a part of its share.
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
+from urllib.parse import unquote
 
 import grpc
 import grpc.aio
@@ -206,7 +208,7 @@ class EnrolServer:
         return self._clock.boottime_ns() / NS_PER_S
 
     async def _answer(self, method: Handler, data: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
-        address = context.peer().rpartition(":")[0]
+        address = who_pays(context.peer())
         now_s, code = self._now_s(), grpc.StatusCode
         refusals = self._refusals.get(address)
         if self._all.is_empty(now_s) or (refusals and refusals.is_empty(now_s)) or self._running >= CONCURRENT_MAX:
@@ -234,6 +236,22 @@ class EnrolServer:
         self._refusals.move_to_end(address)
         while len(self._refusals) > ADDRESSES_MAX:
             self._refusals.popitem(last=False)
+
+
+def who_pays(peer: str) -> str:
+    """Whose share a refusal costs: an IPv4 address, or the /64 of an IPv6 address, all of which one machine may have.
+
+    `peer` is gRPC's word: `ipv4:192.0.2.7:4711`, `ipv6:%5B2001:db8::1%5D:4711`.
+    """
+    kind, _, place = peer.partition(":")
+    host = unquote(place.rpartition(":")[0]).strip("[]").partition("%")[0]
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return kind
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is None:
+        return str(ipaddress.IPv6Network((int(address) >> 64 << 64, 64)))
+    return str(getattr(address, "ipv4_mapped", None) or address)
 
 
 def _parse(kind: Callable[[], Any], data: bytes) -> Any:

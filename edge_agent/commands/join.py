@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
+import errno
+import os
 import re
 import socket
+import stat
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -118,17 +122,30 @@ def _token(said: str | None, file: Path | None) -> JoinToken:
     if (said is None) == (file is None):
         raise JoinRefused("give the token either as an argument or with --file FILE. Try: edge-agent join TOKEN")
     if file is not None:
-        try:
-            with file.open("r", encoding="utf-8") as stream:
-                text = stream.read(TOKEN_FILE_BYTES_MAX)
-        except (OSError, ValueError) as error:
-            raise JoinRefused(f"{file} cannot be read: {error}. Try: sudo") from error
+        text = _token_text(file)
     else:
         text = sys.stdin.readline(TOKEN_FILE_BYTES_MAX) if said == "-" else str(said)
     try:
         return JoinToken.parse(text)
     except TokenMalformed as error:
         raise JoinRefused(str(error)) from error
+
+
+def _token_text(file: Path) -> str:
+    """As editors of any system leave it. Neither a link nor a pipe is followed: the file is erased at the end."""
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as stream:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise JoinRefused(f"{file} is no file. Try: a file that holds the token's line, or - for stdin")
+            data = stream.read(TOKEN_FILE_BYTES_MAX)
+        is_utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # Windows, PowerShell
+        return data.decode("utf-16" if is_utf16 else "utf-8-sig")
+    except OSError as error:
+        help_ = "the file itself, not a link to it" if error.errno == errno.ELOOP else "sudo"
+        raise JoinRefused(f"{file} cannot be read: {error.strerror}. Try: {help_}") from error
+    except ValueError as error:
+        raise JoinRefused(f"{file} is no text. Try: a file that holds the token's line and nothing else") from error
 
 
 def _own_name() -> str:

@@ -1,9 +1,10 @@
-"""Small files that must be there whole or not at all, also after a power cut, and belong to whom the folder belongs."""
+"""Small files that must be there whole or not at all, also after a power cut."""
 
 from __future__ import annotations
 
 import errno
 import os
+import stat
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from edge_agent.ota.durable import fsync_folder
 from edge_agent.outbox.lock import unusable
 
 PRIVATE = 0o600
+SECRET_BYTES_MAX = 1 << 20  # of a file that is overwritten before it is deleted; ours are below 64 KiB
 
 
 def write_file(path: Path, data: bytes, mode: int = PRIVATE) -> None:
@@ -21,7 +23,6 @@ def write_file(path: Path, data: bytes, mode: int = PRIVATE) -> None:
         descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
         with os.fdopen(descriptor, "wb") as file:
             os.fchmod(descriptor, mode)  # whatever the umask
-            give_to_owner(descriptor, path.parent)
             file.write(data)
             file.flush()
             os.fsync(descriptor)
@@ -38,36 +39,29 @@ def make_folder(path: Path) -> None:
     try:
         if not path.is_dir():
             path.mkdir(mode=0o700, parents=True)
-            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                give_to_owner(descriptor, path.parent)
-            finally:
-                os.close(descriptor)
     except OSError as error:
         raise unusable(path.parent, error) from error
 
 
 def erase(path: Path) -> None:
-    """Overwrite and delete a file; nothing where there is none. Flash may keep old copies: renewal ends what a key is
-    good for. Raises StateUnusable."""
+    """Overwrite and delete a file; nothing where there is none. A link is deleted, and what it leads to stays.
+
+    Flash may keep old copies: renewal ends what a key is good for. Raises StateUnusable.
+    """
     try:
-        with path.open("r+b") as file:
-            file.write(bytes(path.stat().st_size))
-            file.flush()
-            os.fsync(file.fileno())
+        status = path.lstat()
+        if stat.S_ISREG(status.st_mode):
+            descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(bytes(min(status.st_size, SECRET_BYTES_MAX)))
+                file.flush()
+                os.fsync(file.fileno())
         path.unlink()
         fsync_folder(path.parent)
     except FileNotFoundError:
         return
     except OSError as error:
         raise unusable_file(path, error) from error
-
-
-def give_to_owner(descriptor: int, folder: Path) -> None:
-    """What root makes in the agent's folder is the agent's."""
-    if os.geteuid() == 0:
-        owner = folder.stat()
-        os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
 
 def unusable_file(path: Path, error: OSError) -> StateUnusable:

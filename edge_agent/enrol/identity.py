@@ -32,6 +32,7 @@ class JoinFacts:
     valid_from_s: int  # of the certificate, since 1970
     valid_until_s: int
     labels: dict[str, str]
+    token: str = ""  # id of the one that was joined with
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +91,9 @@ def identity_of(state_dir: Path) -> Identity | None:
 def facts_from(document: Any) -> JoinFacts:
     """Raises ValueError, KeyError, TypeError or AttributeError for anything else than what `facts_json` wrote."""
     labels = {str(name): str(value) for name, value in document["labels"].items()}
-    facts = JoinFacts(**{name: document[name] for name in JoinFacts.__dataclass_fields__})
-    texts = facts.gateway, facts.host, facts.server_name
+    told = {"token": "", **document}
+    facts = JoinFacts(**{name: told[name] for name in JoinFacts.__dataclass_fields__})
+    texts = facts.gateway, facts.host, facts.server_name, facts.token
     numbers = facts.sync_port, facts.enrol_port, facts.valid_from_s, facts.valid_until_s
     if not all(isinstance(text, str) for text in texts) or not all(isinstance(number, int) for number in numbers):
         raise TypeError("a value of another kind")

@@ -21,6 +21,7 @@ from edge_agent.enrol.client import Joined, Place
 from edge_agent.enrol.files import erase, make_folder, unusable_file, write_file
 from edge_agent.enrol.identity import ASSIGNED, BEGUN, FOLDER, Identity, JoinFacts, facts_json, identity_of
 from edge_agent.enrol.keys import DeviceKey, certificate_of, validity
+from edge_agent.enrol.owner import as_owner_of
 from edge_agent.enrol.probe import trusted_ca
 from edge_agent.errors import CredentialsRejected, JoinRefused, LinkDown
 from edge_agent.ota.durable import fsync_folder
@@ -46,11 +47,14 @@ class Wish:
 
 
 def join(state_dir: Path, wish: Wish, check_config: Callable[[Path], list[str]], clock: Clock, say: Say) -> Identity:
-    """Become a gateway of the token's cloud. `check_config` gives the problems of a first configuration.
+    """Become a gateway of the token's cloud. `check_config` gives the problems of a first configuration. With the token
+    that was joined with nothing happens: a boot that is repeated joins once.
 
     Raises JoinRefused, CredentialsRejected, LinkDown, StateUnusable; each leaves things so that a second try is safe.
     """
     there = identity_of(state_dir)
+    if there is not None and there.facts.token == wish.token.id:
+        return there
     if there is not None:
         raise JoinRefused(
             f"this device is gateway {there.facts.gateway} of {there.facts.host} already. Try: edge-agent leave first"
@@ -59,9 +63,10 @@ def join(state_dir: Path, wish: Wish, check_config: Callable[[Path], list[str]],
     _require_plausible(clock)
     ca = trusted_ca(wish.token, host, port)
     begun = state_dir / BEGUN
-    make_folder(state_dir)
-    make_folder(begun)
-    key = _key_for(begun, wish)
+    with as_owner_of(state_dir):
+        make_folder(state_dir)
+        make_folder(begun)
+        key = _key_for(begun, wish)
     place = Place(host, port, ca, wish.server_name)
     joined = asyncio.run(_ask(place, wish, key, clock, say))
     certificate = joined.issued.certificate
@@ -75,14 +80,21 @@ def join(state_dir: Path, wish: Wish, check_config: Callable[[Path], list[str]],
         wish.server_name,
         *validity(certificate),
         joined.labels,
+        wish.token.id,
     )
-    write_file(begun / "ca.pem", joined.issued.ca_bundle)
-    write_file(begun / "device.pem", key.pem + certificate)
-    write_file(begun / "join.json", facts_json(facts))
-    _keep_config(begun / ASSIGNED, joined.config, check_config, say)
-    erase(begun / "begun.json")
-    erase(begun / "key.pem")
-    _appear(begun, state_dir / FOLDER)
+    with as_owner_of(state_dir):
+        write_file(begun / "ca.pem", joined.issued.ca_bundle)
+        write_file(begun / "device.pem", key.pem + certificate)
+        write_file(begun / "join.json", facts_json(facts))
+        if joined.config:
+            write_file(begun / ASSIGNED, joined.config.encode(), 0o640)
+    problems = check_config(begun / ASSIGNED) if joined.config else []
+    for line in problems:
+        say(f"the cloud's first configuration is not used: {line}")
+    with as_owner_of(state_dir):
+        for name in ("begun.json", "key.pem", *([ASSIGNED] if problems else [])):
+            erase(begun / name)
+        _appear(begun, state_dir / FOLDER)
     return Identity(state_dir / FOLDER, facts)
 
 
@@ -108,10 +120,11 @@ def leave(identity: Identity, say: Say, *, force: bool) -> None:
 
 def forget(folder: Path) -> None:
     """Erase an identity's files: `join.json` first, so that what a cut leaves is none. Raises StateUnusable."""
-    for path in [folder / "join.json", *(each for each in folder.glob("*") if each.name != "join.json")]:
-        erase(path)
-    with suppress(FileNotFoundError):
-        folder.rmdir()
+    with as_owner_of(folder.parent):
+        for path in [folder / "join.json", *(each for each in folder.glob("*") if each.name != "join.json")]:
+            erase(path)
+        with suppress(FileNotFoundError):
+            folder.rmdir()
 
 
 def _address(wish: Wish) -> tuple[str, int]:
@@ -169,18 +182,6 @@ async def _ask(place: Place, wish: Wish, key: DeviceKey, clock: Clock, say: Say)
                 "where it stopped"
             )
         await asyncio.sleep(ASK_AGAIN_S)
-
-
-def _keep_config(path: Path, text: str, check_config: Callable[[Path], list[str]], say: Say) -> None:
-    """The cloud's first configuration, unless the agent could not run with it."""
-    if not text:
-        return
-    write_file(path, text.encode(), 0o640)
-    problems = check_config(path)
-    if problems:
-        erase(path)
-        for line in problems:
-            say(f"the cloud's first configuration is not used: {line}")
 
 
 def _appear(begun: Path, folder: Path) -> None:

@@ -10,6 +10,7 @@ from edge_agent.enrol.client import Issued, Place
 from edge_agent.enrol.files import erase, write_file
 from edge_agent.enrol.identity import Identity, facts_json
 from edge_agent.enrol.keys import DeviceKey, certificate_of, validity
+from edge_agent.enrol.owner import as_owner_of
 from edge_agent.errors import CredentialsRejected, LinkDown
 from edge_agent.sync.credentials import Credentials
 
@@ -35,18 +36,20 @@ def renew(identity: Identity, host: str, port: int) -> Identity:
         raise CredentialsRejected(
             f"{identity.folder} is damaged: {error}. Try: edge-agent leave --force, then edge-agent join TOKEN"
         ) from error
-    key = _next_key(identity)
+    with as_owner_of(identity.folder.parent):
+        key = _next_key(identity)
     request = key.request(facts.gateway)
     place = Place(host, port, ca, facts.server_name)
     issued = asyncio.run(_ask(identity, place, certificate, old, request))
     if not key.fits(issued.certificate):
         raise CredentialsRejected("the cloud sent a certificate for another key. Try: again, and tell who runs it")
-    write_file(identity.ca, issued.ca_bundle)
-    write_file(identity.device, key.pem + issued.certificate)
     start_s, end_s = validity(issued.certificate)
     fresh = Identity(identity.folder, replace(facts, valid_from_s=start_s, valid_until_s=end_s))
-    write_file(identity.folder / "join.json", facts_json(fresh.facts))
-    erase(identity.next_key)
+    with as_owner_of(identity.folder.parent):
+        write_file(identity.ca, issued.ca_bundle)
+        write_file(identity.device, key.pem + issued.certificate)
+        write_file(identity.folder / "join.json", facts_json(fresh.facts))
+        erase(identity.next_key)
     return fresh
 
 

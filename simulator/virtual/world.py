@@ -68,21 +68,34 @@ class Pause:
 
 
 class MachineClock:
-    """A `Clock`. `wall_error_s` is how wrong the wall clock is; it steps when somebody changes it."""
+    """A `Clock`. `wall_error_s` is how wrong the wall clock is; it steps when somebody changes it.
+
+    What slews the wall clock slews the boot clock too, as in Linux (adjtimex(2): a frequency, of the one oscillator).
+    """
 
     def __init__(self, world: World, wall_error_s: float = 0.0) -> None:
         self._world = world
         self._booted = world.now - 10.0
         self.wall_error_s = wall_error_s
         self.synchronised = wall_error_s == 0.0
+        self._ppm = 0.0
+        self._since, self._slewed_s = world.now, 0.0  # how far behind at `since`
+
+    def slew(self, ppm: float) -> None:
+        """Both clocks run slower than the world by this from now on."""
+        self._slewed_s, self._since = self._behind_s(), self._world.now
+        self._ppm = ppm
+
+    def _behind_s(self) -> float:
+        return self._slewed_s + (self._world.now - self._since) * self._ppm / 1e6
 
     def wall_ns(self) -> int:
         """See `Clock`."""
-        return WALL_START_NS + round((self._world.now + self.wall_error_s) * NS_PER_S)
+        return WALL_START_NS + round((self._world.now - self._behind_s() + self.wall_error_s) * NS_PER_S)
 
     def boottime_ns(self) -> int:
         """See `Clock`."""
-        return round((self._world.now - self._booted) * NS_PER_S)
+        return round((self._world.now - self._behind_s() - self._booted) * NS_PER_S)
 
     def sync_state(self) -> SyncState:
         """See `Clock`."""

@@ -85,6 +85,34 @@ def test_a_reading_ends_where_it_was_taken(stage: Stage, story: str, online: boo
     require_true_time(stage)
 
 
+@pytest.mark.parametrize(
+    ("hours", "ppm"), [(24.0, 1e6 / 86_400), (2000 / 3600, 500.0)], ids=["24 h linear", "500 ppm, the most of adjtimex"]
+)
+def test_a_smeared_leap_second(stage: Stage, hours: float, ppm: float) -> None:
+    """Wall and boot clock are slewed alike: one offset dates all of the boot, from before the smear to after it."""
+    stage.play(SCENE_S)
+    before = offsets(stage)
+    stage.box.clock.slew(ppm)
+    part_s = hours * 3600 / 3
+    for _ in range(3):  # its begin, middle and end; nothing is read between
+        stage.box.sampling = True
+        stage.play(SCENE_S)
+        stage.box.sampling = False
+        stage.play(part_s - SCENE_S)
+    stage.box.clock.slew(0.0)
+    stage.box.sampling = True
+    stage.play(SCENE_S)
+    stage.finish()
+    assert offsets(stage) == before, "no look at the clocks gave another offset"
+    require_whole_and_in_order(stage)
+
+
+def offsets(stage: Stage) -> dict[int, tuple[int, int]]:
+    """By epoch, the offset in force and which version of it that is."""
+    lines = stage.cloud.catalog.ledger("gw")
+    return {line.epoch: (line.anchor.offset_us, line.offset_version) for line in lines if line.anchor is not None}
+
+
 def test_a_boot_that_is_never_set_right_is_shown_unsure(stage: Stage) -> None:
     stage.box.step_clock(AT_1970_S, synchronised=False)
     stage.play(SCENE_S)
@@ -114,15 +142,18 @@ def test_ten_years_ahead_delete_nothing(stage: Stage) -> None:
 
 def require_true_time(stage: Stage) -> None:
     """Nothing lost or doubled; offsets are those of the true time to a millisecond; no reorder within a series."""
+    for line in stage.cloud.catalog.ledger("gw"):
+        assert line.anchor is not None
+        assert line.anchor.synchronised
+        assert abs(line.anchor.offset_us - stage.booted[line.epoch]) <= 1000
+    require_whole_and_in_order(stage)
+
+
+def require_whole_and_in_order(stage: Stage) -> None:
     found = stage.cloud.stored("gw")
     ledger = stage.cloud.catalog.ledger("gw")
     verdict = judge("gw", stage.box.taken, stage.box.excused, found, ledger, set[LossReason]())
     assert verdict.broken == []
-    offsets = {line.epoch: line.anchor for line in ledger}
-    for epoch, anchor in offsets.items():
-        assert anchor is not None
-        assert anchor.synchronised
-        assert abs(anchor.offset_us - stage.booted[epoch]) <= 1000
     in_order = sorted(found.points, key=lambda point: (point.epoch, point.series, point.value))
     for _, points in groupby(in_order, lambda point: (point.epoch, point.series)):
         stamps = [point.stamp_us for point in points]

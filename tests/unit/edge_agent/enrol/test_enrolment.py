@@ -371,6 +371,23 @@ async def test_who_is_refused_often_has_to_wait(cloud: Cloud, device: Device, mo
     assert "too many enrolment calls" in str(told.value)
 
 
+@pytest.mark.parametrize(
+    ("peer", "pays"),
+    [
+        ("ipv4:192.0.2.7:4711", "192.0.2.7"),
+        ("ipv6:%5B2001:db8:1:2:3:4:5:6%5D:4711", "2001:db8:1:2::/64"),
+        ("ipv6:[2001:db8:1:2::9]:1", "2001:db8:1:2::/64"),
+        ("ipv6:%5B::ffff:192.0.2.7%5D:4711", "192.0.2.7"),
+        ("ipv6:%5Bfe80::1%25eth0%5D:4711", "fe80::/64"),
+        ("unix:/run/some", "unix"),
+        ("", ""),
+    ],
+)
+def test_whose_share_a_refusal_costs(peer: str, pays: str) -> None:
+    """An IPv6 host has 2^64 addresses to guess from."""
+    assert desk.who_pays(peer) == pays
+
+
 @pytest.mark.parametrize("data", [b"\xff\xff", b"\x0a\xff\xff\xff\xff\x0f", b"", b"\x22\x01\x00" * 3000])
 async def test_calls_that_are_none(cloud: Cloud, device: Device, data: bytes) -> None:
     place = Place("127.0.0.1", cloud.enrol_port, cloud.files.ca.read_bytes())
