@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from cloud_sync.catalog.sql_catalog import SqlCatalog
+from wire.clock import SystemClock
+
 KEYS = {"taken", "stored", "lost", "doubled", "in_flight", "wire_bytes_per_reading", "seconds"}
 KEYS |= {"anomaly_delay_s", "false_alarms", "ota_good_active", "ota_bad_refused", "ota_reasons"}
 
@@ -34,6 +37,11 @@ def test_the_counts_hold(tmp_path: Path) -> None:
     assert result["ota_bad_refused"]
     assert set(result["ota_reasons"]) == {"nan", "slow"}
     assert result["ota_reasons"]["slow"] == "latency"
+    catalog = SqlCatalog.open(tmp_path / "demo" / "cloud" / "catalog.sqlite", SystemClock())
+    steps = [row.report for row in catalog.assignments.reports("pump-house", 100)]
+    catalog.close()
+    way = [step.stage for step in reversed(steps) if step.release == "value-novelty/1"]
+    assert way[:6] == ["assigned", "downloaded", "tested", "shadow", "staged", "probation"]
     assert "MQTT broker: " in done.stdout
     assert "anomaly in the cloud" in done.stdout
     assert "buffering" in done.stdout

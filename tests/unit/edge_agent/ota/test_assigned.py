@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -87,15 +88,14 @@ def test_the_assigned_release_runs_even_where_it_is_not_the_newest(bench: Bench)
         ({"expires_us": 1}, "expired"),
     ],
 )
-def test_another_gateway_s_and_an_old_one_are_refused(bench: Bench, change: dict[str, object], reason: str) -> None:
-    """Row 15 of the list of attacks: replayed assignments."""
+def test_row_15_a_foreign_and_an_old_one_are_refused(bench: Bench, change: dict[str, object], reason: str) -> None:
     release = bench.assigned(bench.made(1))
     document = bench.sealed(replace(bench.assignment(release), **change))  # type: ignore[arg-type]
     assert bench.told(document).reason == reason
     assert (bench.active(), bench.slots.mark()) == ("factory", Mark())
 
 
-def test_a_lower_counter_and_another_word_under_the_same_are_refused(bench: Bench) -> None:
+def test_row_15_a_lower_counter_and_another_word_under_the_same_are_refused(bench: Bench) -> None:
     release = bench.assigned(bench.made(1))
     assert bench.told_of(counter=7).reason == ""
     assert bench.told_of(release, counter=6).reason == "older"
@@ -104,8 +104,8 @@ def test_a_lower_counter_and_another_word_under_the_same_are_refused(bench: Benc
     assert reasons(bench.told_of(release, counter=8)) == [""]
 
 
-def test_a_stolen_director_key_cannot_make_or_change_a_release(bench: Bench) -> None:
-    """Row 15: it chooses among what offline keys signed, and not below what ran."""
+def test_row_15_a_stolen_director_key_cannot_make_or_change_a_release(bench: Bench) -> None:
+    """It chooses among what offline keys signed, and not below what ran."""
     first, second = (bench.assigned(bench.made(version)) for version in (1, 2))
     for changed in (
         replace(first, sha256="0" * 64),
@@ -145,8 +145,8 @@ def test_outside_its_window_nothing_happens(bench: Bench) -> None:
     assert reasons(bench.told_of(within, counter=3)) == [""]
 
 
-def test_a_gateway_without_a_clock_knows_by_the_cloud_s_time_what_has_expired(bench: Bench) -> None:
-    """Row 6: the time that the stream told is a floor; a clock far ahead suspends updates and nothing else."""
+def test_row_06_a_gateway_without_a_clock_knows_by_the_cloud_s_time_what_has_expired(bench: Bench) -> None:
+    """The time that the stream told is a floor; a clock far ahead suspends updates and nothing else."""
     release = bench.assigned(bench.made(1))
     document, server_us = bench.sealed(bench.assignment(release)), bench.now_us
     now = bench.clock.now
@@ -198,3 +198,25 @@ def test_a_repository_that_lies_is_the_reason(bench: Bench) -> None:
     path.write_text(json.dumps(told))
     assert bench.told_of(release).reason == "signature"
     assert bench.active() == "factory"
+
+
+def test_row_17_patches_that_a_release_offers_are_left_alone(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Format 1 has no patches: whatever a release says of them, for whatever base, the whole files are fetched."""
+    plain = Release.custom
+    offered = {"0" * 64: {"target": "models/toy/1/patch", "result": "1" * 64, "length": 1 << 40, "window": 2 << 30}}
+    monkeypatch.setattr(Release, "custom", lambda self: plain(self) | {"deltas": offered})
+    release = bench.assigned(bench.made(1))
+    assert reasons(bench.told_of(release)) == [""]
+    assert (bench.active(), bench.slots.damage(bench.slots.record("toy").active)) == ("1", "")  # type: ignore[arg-type]
+
+
+def test_every_row_of_the_list_has_a_test_with_its_name() -> None:
+    """Rows 1 to 28: `test_row_NN_...`, or `test_row_NN_and_MM_...` and `test_row_NN_to_MM_...`."""
+    named: set[int] = set()
+    for path in Path(__file__).parent.glob("test_*.py"):
+        for first, word, last in re.findall(
+            r"def test_row_(\d\d)(?:_(and|to)_(\d\d))?", path.read_text(encoding="utf-8")
+        ):
+            named |= {int(first)} | ({int(last)} if word else set())
+            named |= set(range(int(first), int(last))) if word == "to" else set()
+    assert named == set(range(1, 29))

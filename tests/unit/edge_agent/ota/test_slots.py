@@ -18,7 +18,9 @@ from edge_agent.ota.probation import Probation
 from edge_agent.ota.records import Stage
 from edge_agent.ota.slots import PROBATION_S, Slots
 from tests.unit.edge_agent.ota.releases import Gateway, write_model
+from wire.assignment import Assigned, Mark
 from wire.clock import SystemClock
+from wire.release import release_target
 
 
 @pytest.fixture
@@ -34,14 +36,22 @@ def gateway(tmp_path: Path) -> Gateway:
 
 
 def install(device: Path, site: ota.Site, target: str) -> None:
-    """By the installer, without the trial: it changes nothing on the disk."""
+    """As the process does that installs what was assigned, without the trial: it changes nothing on the disk."""
     clock = SystemClock()
+    slots = Slots(device, clock)
     client = TufClient(device / "ota/metadata", METADATA, TARGETS, FolderFetcher(site.folder), clock)
     client.init(site.root)
-    for outcome in Installer(client, Slots(device, clock), trial=lambda *_: Verdict("", "")).install():
-        if outcome.reason not in {"", "active"}:
-            raise OtaError(outcome.text, outcome.reason)
-    if problems := Slots(device, clock).begin():
+    client.refresh()
+    counter = int(target.split("/")[2])
+    document = client.find(release_target(ota.FAMILY, counter))
+    with slots.changing():
+        slots.remember(Mark(counter, "digest"))
+    assigned = Assigned(ota.FAMILY, counter, document.hashes["sha256"], document.length)
+    outcome = Installer(client, slots, trial=lambda *_: Verdict("", "")).install_assigned(assigned)
+    if outcome.reason not in {"", "active"}:
+        raise OtaError(outcome.text, outcome.reason)
+    assert slots.mark().counter == counter
+    if problems := slots.begin():
         raise OtaError(problems[0], "damaged")
 
 

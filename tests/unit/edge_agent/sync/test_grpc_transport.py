@@ -15,7 +15,7 @@ import pytest
 
 from cloud_sync.auth.ca import PkiFiles, create_ca
 from edge_agent.enrol.trust import TrustFile
-from edge_agent.errors import OutboxFull
+from edge_agent.errors import LinkDown, OutboxFull
 from edge_agent.outbox.options import OutboxOptions
 from edge_agent.outbox.recorder import Recorder
 from edge_agent.outbox.view import RecorderView
@@ -29,6 +29,7 @@ from tests.unit.cloud_sync.gateway import ROOM
 from tests.unit.cloud_sync.grpc_api.test_server import Cloud, issue
 from tests.unit.cloud_sync.grpc_api.test_server import cloud as cloud  # noqa: PLC0414 - a fixture
 from wire.clock import SystemClock
+from wire.fetching import FETCH_METHOD, FetchRequest, Piece, decode_piece
 from wire.ranges import RangeSet
 from wire.reading import Tick
 from wire.sync.gateway import Identity, SyncOptions
@@ -108,6 +109,24 @@ async def test_what_is_committed_arrives_and_is_deleted_on_the_ack(cloud: Cloud,
     assert commit_acks(recorder) == 0
     assert cloud.stored(epoch=recorder.epoch) == [(0, 15 * len(ROOM.series))]
     recorder.close()
+
+
+async def test_a_call_goes_over_the_stream_s_connection_and_is_metered(cloud: Cloud, recorder: Recorder) -> None:
+    data = bytes(range(256)) * 256
+    target = cloud.folder / "objects" / "ota" / "targets" / "a.bin"
+    target.parent.mkdir(parents=True)
+    target.write_bytes(data)
+    request = FetchRequest("targets/a.bin", 0, len(data))
+    async with syncing(recorder, cloud.address, cloud.keys) as client:
+        await until(lambda: client.status.connected)
+        before = client.socket_bytes
+        answer = await client.call(FETCH_METHOD, request.encode(), 20.0)
+        assert decode_piece(answer, len(data)) == Piece(data, len(data))
+        await until(lambda: client.socket_bytes > before + len(data))
+        with pytest.raises(LinkDown, match="UNIMPLEMENTED"):
+            await client.call("/tidegate.wire.v1.UpdateService/Unknown", b"", 20.0)
+    with pytest.raises(LinkDown, match="no connection"):
+        await client.call(FETCH_METHOD, request.encode(), 20.0)
 
 
 async def test_a_cloud_that_is_away_is_told_once(
