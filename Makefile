@@ -36,20 +36,20 @@ test: setup ## lint, types, and every test
 
 nightly: setup ## what is long: more seeds, longer fuzzing, all benchmarks (recorded in benchmarks/results)
 	$(BIN)/edge-sim lab --trials 5000 --seed 1000000 --workers $(WORKERS)
-	$(BIN)/pytest -m nightly -rs
+	$(BIN)/pytest -vv -m nightly -rs --junitxml benchmarks/results/nightly.xml
 	$(BIN)/python -m tests.fuzz.segment --seconds 600
 	$(BIN)/python -m benchmarks.lab --json benchmarks/results/lab.json
+	$(BIN)/python -m benchmarks.detect --data quiet --json benchmarks/results/quiet.json
 	$(MAKE) bench
 
 bench: setup ## every benchmark, one after another, into benchmarks/results (flash, the last, needs root)
 	@mkdir -p benchmarks/results
-	for name in wire ingest footprint cpu ota drain "detect --data nab" flash; do \
+	for name in wire ingest footprint cpu ota drain "detect --data nab" packages flash; do \
 	  $(BIN)/python -m benchmarks.$$name --json benchmarks/results/$${name%% *}.json || exit 1; done
 
 deb: setup ## Debian packages of agent (amd64, arm64) and service (amd64), into dist
 	$(BIN)/python packaging/deb/build.py --out dist
-	@systemd-analyze security --offline=true --no-pager packaging/deb/*/*.service 2>/dev/null | grep Overall || true
-	@! command -v lintian >/dev/null || lintian --allow-root --fail-on error,warning dist/*.deb
+	@sh packaging/deb/figures.sh dist
 
 protos: setup ## generate wire/v1 from protos
 	$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=. --pyi_out=. --grpc_python_out=. protos/wire/v1/*.proto

@@ -21,6 +21,7 @@ DROPPED = ("bin", "pip", "pip-*.dist-info", "tzdata", "tzdata-*.dist-info")
 # Parts of libraries that serve building, testing and training.
 PRUNED = (
     "**/tests",
+    "**/test_data",
     "**/*.pyi",
     "**/*.pxd",
     "**/*.pyx",
@@ -38,6 +39,8 @@ PRUNED = (
     "numpy/distutils",
     "numpy/f2py",
     "onnxruntime/backend",
+    # The runtime once more, for programs in C: the Python module holds a whole one.
+    "onnxruntime/capi/libonnxruntime.so.*",
     "onnxruntime/datasets",
     "onnxruntime/quantization",
     "onnxruntime/tools",
@@ -64,7 +67,12 @@ PRUNED = (
     "pyarrow/_substrait*",
 )
 
-STRIPPED = ("pyarrow/*.so*",)  # 40 of 200 MB are symbols; libraries that are small or patched stay as they came
+# ELF header, e_machine at byte 18 (System V ABI, and the supplements for x86-64 and AArch64).
+ELF_MACHINES = {"amd64": 62, "arm64": 183}
+
+
+class ForeignLibrary(Exception):
+    """A library that the target's machine cannot load."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +83,7 @@ class Program:
     extra: str
     modules: tuple[str, ...]
     commands: tuple[tuple[str, str], ...]  # command, module
+    stripped: tuple[str, ...] = ()  # libraries without their symbols; those that are small or patched stay as they came
 
     @property
     def home(self) -> str:
@@ -91,6 +100,7 @@ PROGRAMS = {
         "cloud",
         ("wire", "cloud_sync"),
         (("cloud-sync", "cloud_sync.cli"), ("edge-ota", "cloud_sync.ota_cli")),
+        stripped=("pyarrow/*.so*", "sqlalchemy/**/*.so", "Crypto/**/*.so", "cryptography/**/*.so"),
     ),
 }
 
@@ -98,7 +108,9 @@ PROGRAMS = {
 def lay_out(program: Program, arch: str, version: str, tree: Path) -> None:
     """Put libraries, code, interpreter and commands into `tree`.
 
-    Raises subprocess.CalledProcessError: a wheel is not to be had for the machine (pip's own words are on stderr).
+    Raises:
+        subprocess.CalledProcessError: a wheel is not to be had for the machine (pip's own words are on stderr).
+        ForeignLibrary: a wheel brought a library for another machine than it says.
     """
     site = tree / program.home / "lib" / f"python{PYTHON}" / "site-packages"
     site.mkdir(parents=True)
@@ -107,7 +119,8 @@ def lay_out(program: Program, arch: str, version: str, tree: Path) -> None:
     for pattern in PRUNED:
         for path in sorted(site.glob(pattern), reverse=True):
             _remove(path)
-    _strip(site)
+    check_libraries(site, arch)
+    _strip(program, site)
     _link_duplicates(site)
     _make_interpreter(program, tree)
 
@@ -165,8 +178,24 @@ def _make_interpreter(program: Program, tree: Path) -> None:
         path.chmod(0o755)
 
 
-def _strip(site: Path) -> None:
-    libraries = [str(path) for pattern in STRIPPED for path in sorted(site.glob(pattern)) if not path.is_symlink()]
+def check_libraries(site: Path, arch: str) -> None:
+    """Every library under `site` is for `arch`. Raises ForeignLibrary."""
+    for path in sorted(site.rglob("*.so*")):
+        if path.is_symlink() or not path.is_file():
+            continue
+        with path.open("rb") as file:
+            head = file.read(20)
+        if head[:4] != b"\x7fELF":
+            continue
+        machine = int.from_bytes(head[18:20], "little")
+        if machine != ELF_MACHINES[arch]:
+            raise ForeignLibrary(f"{path}: ELF machine {machine}, {arch} has {ELF_MACHINES[arch]}")
+
+
+def _strip(program: Program, site: Path) -> None:
+    libraries = [
+        str(path) for pattern in program.stripped for path in sorted(site.glob(pattern)) if not path.is_symlink()
+    ]
     if libraries:
         subprocess.run(["strip", "--strip-unneeded", *libraries], check=True)
 

@@ -36,14 +36,16 @@ class LabCloud:
         """The web page."""
         return f"http://127.0.0.1:{self.http_port}/"
 
-    def initialise(self) -> None:
-        """Make the folder with its CA."""
-        run("cloud-sync", "init", "--data", str(self.folder))
+    def initialise(self, *hosts: str) -> None:
+        """Make the folder with its CA; gateways reach it under these names too."""
+        names = [word for host in hosts for word in ("--host", host)]
+        run("cloud-sync", "init", "--data", str(self.folder), *names)
 
-    def token(self, uses: int) -> str:
-        """A token with which so many gateways can join."""
-        address = f"127.0.0.1:{self.enrol_port}"
+    def token(self, uses: int, host: str = "127.0.0.1", gateway: str = "") -> str:
+        """A token with which so many gateways can join, at this name; or one device in the place of `gateway`."""
+        address = f"{host}:{self.enrol_port}"
         options = ["--data", str(self.folder), "--uses", str(uses), "--address", address]
+        options += ["--gateway", gateway] if gateway else []
         return run("cloud-sync", "token", "create", *options).strip()
 
     def start(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -19,12 +20,19 @@ TOOLS = {
     "nft": "nftables",
     "dpkg-deb": "dpkg",
 }
-PACKAGES = "systemd,systemd-sysv,dbus,udev,python3,init-system-helpers,libstdc++6,tzdata,man-db"
+PACKAGES = "systemd,systemd-sysv,dbus,udev,python3,init-system-helpers,libstdc++6,tzdata,man-db,sudo"
 PRELOAD = "libumockdev-preload.so.0"
 BOOT_S_MAX = 60.0
 DISK_BYTES = 256 << 20
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}
 HOST, GUEST = "10.213.0.1", "10.213.0.2"
+HOST_NAME, GUEST_NAME = "cloud.example.org", "greenhouse-07"
+NEWCOMER = "pi"  # a user who may do everything with sudo and is asked for no password, as on Raspberry Pi OS
+USER_HOOK = (
+    f'chroot "$1" useradd --create-home --shell /bin/bash --groups sudo {NEWCOMER}'
+    f' && echo "{NEWCOMER} ALL=(ALL) NOPASSWD: ALL" > "$1/etc/sudoers.d/{NEWCOMER}"'
+)
+MEMORY_CGROUPS = Path("/sys/fs/cgroup/memory")  # version 1; under version 2 the machine's own systemd limits
 
 
 def missing() -> str | None:
@@ -40,8 +48,10 @@ def missing() -> str | None:
 def make_base(folder: Path) -> Path:
     """A minimal Debian 12 that machines boot copies of; about half a minute."""
     base = folder / "base"
-    command = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={PACKAGES}", "bookworm", str(base)]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={PACKAGES}"]
+    command += [f"--customize-hook={USER_HOOK}", "bookworm", str(base)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
     preload = next(Path("/usr/lib").glob(f"*/{PRELOAD}"))
     shutil.copy(preload, base / preload.parent.relative_to("/") / PRELOAD)
     return base
@@ -63,6 +73,8 @@ class Machine:
             (folder / each).mkdir()
         self._call("mount", "-t", "overlay", "overlay", "-o",
                    f"lowerdir={base},upperdir={folder}/upper,workdir={folder}/work", str(self._root))  # fmt: skip
+        self.write("/etc/hostname", f"{GUEST_NAME}\n")
+        self.write("/etc/hosts", f"127.0.0.1 localhost\n127.0.1.1 {GUEST_NAME}\n{HOST} {HOST_NAME}\n")
         image = folder / "disk.img"
         with image.open("wb") as file:
             file.truncate(DISK_BYTES)
@@ -114,6 +126,23 @@ class Machine:
         done = subprocess.run(inside, capture_output=True, text=True, timeout=timeout_s, check=False, env=ENVIRONMENT)
         assert not check or done.returncode == 0, f"{command}: exit {done.returncode}\n{done.stdout}{done.stderr}"
         return done
+
+    def sudoer(self, command: str, *, check: bool = True, timeout_s: float = 120.0) -> str:
+        """What NEWCOMER types after login, in the home folder; its output. Raises as `run`."""
+        line = f"runuser --login {NEWCOMER} --command {shlex.quote(command)} 2>&1"
+        return self.run(line, check=check, timeout_s=timeout_s).stdout
+
+    def outer_pid(self, pid: str) -> int:
+        """The host's number of a process of the machine."""
+        place = os.readlink(f"/proc/{self._leader}/ns/pid")
+        for status in Path("/proc").glob("[0-9]*/status"):
+            try:
+                numbers = next(line for line in status.read_text().splitlines() if line.startswith("NSpid:")).split()
+                if numbers[-1] == pid and os.readlink(status.parent / "ns/pid") == place:
+                    return int(status.parent.name)
+            except OSError:  # it ended meanwhile
+                continue
+        raise AssertionError(f"the machine has no process {pid}\n{self.log()}")
 
     def write(self, path: str, text: str, mode: int = 0o644) -> None:
         """A file of the machine's root file system."""

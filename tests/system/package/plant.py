@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -17,12 +18,11 @@ from simulator.lab.count import Cycle
 from simulator.lab.gateway import BME280_CHANNELS
 from simulator.lab.processes import Process, command
 from simulator.network import Mode, Proxy
-from tests.system.machine import HOST, PRELOAD, Machine
+from tests.system.package.machine import GUEST_NAME, HOST, HOST_NAME, PRELOAD, Machine
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 BUILD = [sys.executable, str(ROOT / "packaging/deb/build.py")]
-GATEWAY = "gw-deb"
-SENSOR = "climate"
+SENSOR = "bme280-1-76"  # as `edge-agent detect` calls it
 DELAY_S = 0.05  # each way
 LOSS_PERCENT = 3  # of packets, each way
 
@@ -34,29 +34,30 @@ WatchdogSec=5
 RestartSec=1
 """
 
-CONFIG = f"""\
+# The simulated bus, for commands that are typed; the service has it by the drop-in.
+WITH_HARDWARE = f"""\
+#!/bin/sh
+LD_PRELOAD={PRELOAD} UMOCKDEV_DIR=/run/simhw exec /usr/bin/edge-agent "$@"
+"""
+
+# What a Raspberry Pi OS has and a Debian lacks; the simulated bus is there already.
+RASPI_CONFIG = """\
+#!/bin/sh
+[ "$*" = "nonint do_i2c 0" ]
+"""
+
+QUICK = """\
 [agent]
-name = "{GATEWAY}"
 interval = "100ms"
 
 [cloud]
-url = "https://{HOST}:PORT"
 batch = "1s"
 backoff_min = "100ms"
 backoff_max = "1s"
 
 [buffer]
 commit_interval = "1s"
-"""
-
-SENSORS = f"""\
-[bus.i2c-1]
-kind = "i2c"
-
-[[sensor]]
-id = "{SENSOR}"
-driver = "bme280"
-bus = "i2c-1"
+max_size = "64 MB"
 """
 
 
@@ -68,19 +69,14 @@ def build(out: Path, target: str, version: str) -> Path:
 
 
 class Network:
-    """A TCP proxy on the host's end of the cable, on a thread of its own; and packets that are lost."""
+    """A TCP proxy on the host's end of the cable, at the target's own port, on a thread of its own."""
 
     def __init__(self, target_port: int) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="network", daemon=True)
         self._thread.start()
         self._proxy = Proxy("127.0.0.1", target_port, DELAY_S)
-        asyncio.run_coroutine_threadsafe(self._proxy.start(host=HOST), self._loop).result(10)
-
-    @property
-    def port(self) -> int:
-        """Where gateways connect."""
-        return self._proxy.port
+        asyncio.run_coroutine_threadsafe(self._proxy.start(target_port, HOST), self._loop).result(10)
 
     def set(self, mode: Mode) -> None:
         """Break or mend it."""
@@ -96,13 +92,20 @@ class Network:
 
 def lose_packets(namespace: str) -> None:
     """A share of the packets of both directions is dropped, at random."""
-    drop = f"numgen random mod 100 < {LOSS_PERCENT} drop"
+    drop = f"numgen random mod 100 < {LOSS_PERCENT} counter drop"
     rules = f"""
     table inet weather {{
         chain in {{ type filter hook input priority 0; iifname "eth0" {drop}; }}
         chain out {{ type filter hook output priority 0; oifname "eth0" {drop}; }}
     }}"""
     subprocess.run(["ip", "netns", "exec", namespace, "nft", "-f", "-"], input=rules, text=True, check=True)
+
+
+def lost_packets(namespace: str) -> int:
+    """How many have been dropped so far."""
+    command = ["ip", "netns", "exec", namespace, "nft", "list", "table", "inet", "weather"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return sum(int(count) for count in re.findall(r"counter packets (\d+)", done.stdout))
 
 
 class Plant:
@@ -115,7 +118,7 @@ class Plant:
         self.hardware = Path((folder / "hardware").read_text().strip())
         self._open_hardware()
         self.cloud = LabCloud(folder / "cloud")
-        self.cloud.initialise()
+        self.cloud.initialise(HOST_NAME)
         self.cloud.start()
         self.network: Network | None = None
         self.enrolment: Network | None = None
@@ -126,18 +129,15 @@ class Plant:
         self.network = Network(self.cloud.grpc_port)
         self.enrolment = Network(self.cloud.enrol_port)
 
-    def token(self) -> str:
-        """With which one gateway can join, over the bad network."""
-        assert self.enrolment is not None
-        return self.cloud.token(1).rpartition("@")[0] + f"@{HOST}:{self.enrolment.port}"
-
-    def configure(self, machine: Machine) -> None:
-        """A sensor, and where the cloud is; the agent does not read them before its next start."""
-        assert self.network is not None
+    def attach(self, machine: Machine) -> None:
+        """Let the machine's service and commands see the simulated bus."""
         machine.write("/etc/systemd/system/edge-agent.service.d/simulated.conf", DROP_IN)
-        machine.write("/etc/edge-agent/edge-agent.toml", CONFIG.replace("PORT", str(self.network.port)))
-        machine.write("/etc/edge-agent/conf.d/climate.toml", SENSORS)
-        machine.run("systemctl daemon-reload && systemctl restart edge-agent")
+        machine.write("/usr/local/bin/edge-agent", WITH_HARDWARE, 0o755)
+        machine.write("/usr/local/bin/raspi-config", RASPI_CONFIG, 0o755)
+
+    def token(self, gateway: str = "") -> str:
+        """With which one gateway can join, over the bad network; or one device in the place of `gateway`."""
+        return self.cloud.token(1, HOST_NAME, gateway)
 
     def given(self) -> list[Cycle]:
         """Every cycle that the simulated part has handed out."""
@@ -146,7 +146,7 @@ class Plant:
 
     def stored(self) -> Counter[Cycle]:
         """Every cycle that the cloud returns, and how often."""
-        return Counter(self.cloud.cycles(GATEWAY, SENSOR, BME280_CHANNELS))
+        return Counter(self.cloud.cycles(GUEST_NAME, SENSOR, BME280_CHANNELS))
 
     def settle(self, given: Sequence[Cycle], machine: Machine, lost_max: int) -> int:
         """Wait until the cloud has what was given, but for what may be lost; how many cycles it lacks.

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.system import machine as machines
-from tests.system.machine import Machine
-from tests.system.plant import build
+from tests.system.package import machine as machines
+from tests.system.package.machine import NEWCOMER, Machine
+from tests.system.package.plant import build
 
 pytestmark = [pytest.mark.system, pytest.mark.nightly, pytest.mark.timeout(600)]
 
-PAGE = Path(__file__).resolve().parents[2] / "docs/operating/install.md"
+PAGE = Path(__file__).resolve().parents[3] / "docs/operating/install.md"
 
 
 @pytest.fixture
@@ -32,25 +32,16 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
 
 
 def commands() -> list[str]:
-    """The manual's, for a root shell."""
-    block = PAGE.read_text(encoding="utf-8").split("## The cloud\n```\n")[1].split("```")[0]
-    lines = [
-        line.replace("sudo -u cloud-sync", "runuser -u cloud-sync --").removeprefix("sudo ")
-        for line in block.splitlines()
-    ]
-    assert len(lines) == 5
-    return lines
+    """What the manual has one type, in order."""
+    return PAGE.read_text(encoding="utf-8").split("## The cloud\n```\n")[1].split("```")[0].splitlines()
 
 
 def test_the_manual_leads_to_a_service_that_is_ready(machine: Machine, tmp_path: Path) -> None:
     package = build(tmp_path, "cloud-sync/amd64", "0.1.0")
-    shutil.copy(package, machine.root / "root")
-    outputs = [
-        machine.run(f"cd /root; {command.replace('apt install', 'apt-get install -y')}").stdout
-        for command in commands()
-    ]
-    assert outputs[-1].startswith("tg1.")
-    assert outputs[-1].strip().endswith("@cloud.example.org:8444")
+    shutil.copy(package, machine.root / "home" / NEWCOMER)
+    outputs = [machine.sudoer(command) for command in commands()]
+    (token,) = [line for line in outputs[-1].splitlines() if line.startswith("tg1.")]
+    assert token.endswith("@cloud.example.org:8444")
     ready = "python3 -c \"import urllib.request as r; print(r.urlopen('http://127.0.0.1:8080/ready').status)\""
     machine.wait(lambda: machine.run(ready, check=False).stdout.strip() == "200", "a service that is ready")
     report = machine.run("systemd-analyze security --no-pager cloud-sync").stdout

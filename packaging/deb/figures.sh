@@ -1,0 +1,16 @@
+#!/bin/sh
+# What is known of the packages in a folder: how exposed their services are, and what lintian says. Usage: figures.sh FOLDER
+set -eu
+units=$(dirname "$0")
+
+if command -v systemd-analyze >/dev/null; then
+    systemd-analyze security --offline=true --no-pager "$units"/*/*.service 2>/dev/null | grep Overall
+else
+    echo "exposure: not measured. Try: sudo apt-get install systemd"
+fi
+if command -v lintian >/dev/null; then
+    lintian --allow-root --fail-on error,warning "$1"/*.deb
+    echo "lintian: no error, no warning; what is excepted stands with its reason in $units/*/lintian-overrides"
+else
+    echo "lintian: not run. Try: sudo apt-get install lintian"
+fi
