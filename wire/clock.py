@@ -16,6 +16,7 @@ NS_PER_US = 1_000
 NS_PER_MS = 1_000_000
 NS_PER_S = 1_000_000_000
 US_PER_S = 1_000_000
+MS_PER_S = 1_000
 
 STA_UNSYNC = 0x0040  # adjtimex(2): clock unsynchronised
 TIME_ERROR = 5  # adjtimex(2): return value when the clock is not synchronised

@@ -133,6 +133,7 @@ class GatewayFrames:
             credit_bytes=found.credit_bytes,
             alarms=alarm_keys_of(found.alarms),
             reports=report_ids_of(found.reports),
+            held_ms=tuple(found.held_ms),
         )
 
 
@@ -184,6 +185,7 @@ class CloudFrames:
             message_ids=ack.message_ids,
             alarms=[pb.AlarmKey(id=id_, phase=phase, stamp_us=stamp_us) for id_, phase, stamp_us in ack.alarms],
             reports=ack.reports,
+            held_ms=ack.held_ms,
         )
 
     def decode(self, data: bytes) -> GatewayFrame:

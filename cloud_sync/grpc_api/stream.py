@@ -16,7 +16,7 @@ from cloud_sync.grpc_api.assigning import Assigning, Listener
 from cloud_sync.ingest.group_commit import GroupCommit
 from cloud_sync.ingest.ingestor import Ingestor, Resolved
 from cloud_sync.metrics import Metrics
-from wire.clock import NS_PER_US, Clock
+from wire.clock import NS_PER_S, NS_PER_US, Clock
 from wire.messages import CloudFrames
 from wire.ranges import RangeSet
 from wire.sync.cloud import (
@@ -119,7 +119,8 @@ class Stream:
         match effect:
             case Ingest(message):
                 self._in_flight += 1
-                await self._ports.group.submit(self._gateway, message, partial(self._resolved, effect))
+                resolved = partial(self._resolved, effect, self._ports.clock.boottime_ns())
+                await self._ports.group.submit(self._gateway, message, resolved)
             case AskHello(hello):
                 self._send(await self._welcome(hello))
                 if hello.nonce:
@@ -154,13 +155,14 @@ class Stream:
         await self._ports.run_blocking(lambda: found.append(call()))
         return found[0]
 
-    def _resolved(self, effect: Ingest, result: Resolved | CloudError) -> None:
+    def _resolved(self, effect: Ingest, came_ns: int, result: Resolved | CloudError) -> None:
         self._in_flight -= 1
         if isinstance(result, CloudError):
             self._failure = result
             self._changed.set()
         else:
-            self._send(self._session.resolved(effect, result.outcome, result.atoms))
+            held_s = (self._ports.clock.boottime_ns() - came_ns) / NS_PER_S
+            self._send(self._session.resolved(effect, result.outcome, result.atoms, held_s))
 
     async def command(self, frame: CloudFrame) -> bool:
         """Send what tells the gateway to do something: the only way for that, as `_send` is for answers.
@@ -220,5 +222,6 @@ def merge_acks(frames: list[CloudFrame]) -> list[CloudFrame]:
         tuple(id_ for ack in acks for id_ in ack.message_ids),
         alarms=tuple(key for ack in acks for key in ack.alarms),
         reports=tuple(id_ for ack in acks for id_ in ack.reports),
+        held_ms=tuple(held for ack in acks for held in ack.held_ms),
     )
     return [*(frame for frame in frames if not isinstance(frame, Ack)), merged]

@@ -44,6 +44,9 @@ class Session:
             self.stream.down(self.frames.encode(frame))
 
 
+Waiting = tuple[Session, Ingest, float]  # since when
+
+
 class VirtualCloud:
     """One replica. `ack_early` plants the mistake of acknowledging what is not committed."""
 
@@ -77,7 +80,7 @@ class VirtualCloud:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self.catalog = StormyCatalog.open(self._path, self._clock)  # type: ignore[assignment]
         self._ingestor = Ingestor(self.catalog, self._store, self._clock, Metrics())
-        self._queue: CommitQueue[tuple[Session, Ingest]] = CommitQueue()
+        self._queue: CommitQueue[Waiting] = CommitQueue()
         self._sessions: list[Session] = []
         self._due: float | None = None
         self._pause.go_on()
@@ -193,7 +196,9 @@ class VirtualCloud:
                 self._ingestor.record_alarms(session.stream.name, effect.alarms)
                 session.answer([session.machine.recorded(effect)])
             case Ingest() as effect:
-                self._queue.add(Submission(session.stream.name, effect.message, (session, effect)), self._world.now)
+                self._queue.add(
+                    Submission(session.stream.name, effect.message, (session, effect, self._world.now)), self._world.now
+                )
                 if self._ack_early:
                     atoms = decode(effect.message.segment).atoms
                     ranges = RangeSet([(atom.first, atom.end) for atom in atoms])
@@ -212,7 +217,7 @@ class VirtualCloud:
             queue = self._queue
             self._world.at(due, lambda: self._take(queue))
 
-    def _take(self, queue: CommitQueue[tuple[Session, Ingest]]) -> None:
+    def _take(self, queue: CommitQueue[Waiting]) -> None:
         """A pack is due; what it takes to write it may be the cloud's last moments."""
         if self._pause.holds(lambda: self._take(queue)):
             return
@@ -223,9 +228,7 @@ class VirtualCloud:
             self._world.after(seconds, lambda: self._write(queue, batch))
             self._schedule()
 
-    def _write(
-        self, queue: CommitQueue[tuple[Session, Ingest]], batch: list[Submission[tuple[Session, Ingest]]]
-    ) -> None:
+    def _write(self, queue: CommitQueue[Waiting], batch: list[Submission[Waiting]]) -> None:
         if self._pause.holds(lambda: self._write(queue, batch)):
             return
         if queue is not self._queue or not self._up:
@@ -241,11 +244,11 @@ class VirtualCloud:
             if not self._ack_early:
                 self._answer(batch, results)
 
-    def _answer(self, batch: Sequence[Submission[tuple[Session, Ingest]]], results: Sequence[Resolved]) -> None:
+    def _answer(self, batch: Sequence[Submission[Waiting]], results: Sequence[Resolved]) -> None:
         answers: dict[int, tuple[Session, list[CloudFrame]]] = {}
         for submission, result in zip(batch, results):
-            session, effect = submission.done
-            frame = session.machine.resolved(effect, result.outcome, result.atoms)
+            session, effect, came = submission.done
+            frame = session.machine.resolved(effect, result.outcome, result.atoms, self._world.now - came)
             answers.setdefault(id(session), (session, []))[1].append(frame)
         for session, frames in answers.values():
             session.answer(frames)

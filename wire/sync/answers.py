@@ -5,6 +5,9 @@ A `Disconnect` that is returned is a wish to close the stream: its data is kept.
 
 from __future__ import annotations
 
+from itertools import zip_longest
+
+from wire.clock import MS_PER_S
 from wire.coverage import Coverage, Fit
 from wire.sync.flow import Flow
 from wire.sync.frames import (
@@ -57,8 +60,8 @@ class Answers:
             )
         for epoch, ranges in ack.stored:
             self._view.acked(epoch, ranges)
-        for number in ack.message_ids:
-            self._sender.settle(number, now)
+        for number, held_ms in zip_longest(ack.message_ids, ack.held_ms[: len(ack.message_ids)], fillvalue=0):
+            self._sender.settle(number, now, held_ms / MS_PER_S)
         keys = [tombstone.key for tombstone in ack.tombstones]
         if keys:
             self._view.tombstones_acked(keys)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from wire.alarm import Alarm
+from wire.clock import MS_PER_S
 from wire.errors import ProtocolViolation
 from wire.ranges import RangeSet
 from wire.reading import Tombstone
@@ -39,6 +40,7 @@ from wire.sync.updates import Report
 
 CREDIT_BYTES = 1024 * 1024  # at an ack after 250 ms: 4 MB/s, about 4 M readings/s, from one gateway
 LOAD_FREE = 0.25  # of the cloud's memory for messages; up to here nobody is held back
+HELD_MS_MAX = (1 << 32) - 1  # of the field
 CREDIT_STEPS = 8  # a grant moves in steps, so that not every ack carries one
 
 
@@ -194,13 +196,17 @@ class CloudSession:
             return Ack(self._generation, alarms=tuple(alarm.key for _, alarm in effect.alarms))
         return Ack(self._generation, tombstones=effect.tombstones)
 
-    def resolved(self, effect: Ingest, outcome: Outcome, atoms: RangeSet) -> Answer:
-        """The answer to a message. `atoms`: the Seq ranges its header names (unused when it is refused)."""
+    def resolved(self, effect: Ingest, outcome: Outcome, atoms: RangeSet, held_s: float = 0.0) -> Answer:
+        """The answer to a message. `atoms`: the Seq ranges its header names (unused when it is refused).
+
+        `held_s`: since the message arrived; what waits here for its commit does not fill the gateway's link.
+        """
         message = effect.message
         self.unacked_bytes -= self._in_flight.pop(message.id)
         match outcome:
             case Stored() | AlreadyStored():
-                return Ack(self._generation, ((message.epoch, atoms),), message_ids=(message.id,))
+                held_ms = min(HELD_MS_MAX, round(held_s * MS_PER_S))
+                return Ack(self._generation, ((message.epoch, atoms),), message_ids=(message.id,), held_ms=(held_ms,))
             case Overlaps(coverage):
                 return Overlap(message.id, coverage)
             case UnknownSeries(ids):

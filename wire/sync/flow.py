@@ -15,6 +15,8 @@ MESSAGE_BYTES_MIN = 1024  # about 1000 readings: larger ones are hardly denser
 QUEUE_S = 1.0  # bulk that stands before the slowest hop: what an alarm waits on a link that is filled
 RATE_GAIN_UP = 0.5
 RATE_GAIN_DOWN = 0.25
+HELD_GAIN_UP, HELD_GAIN_DOWN = 0.1, 0.5  # to the short commits: after a long one the link would be filled too much
+HELD_S_MAX = 60.0
 OVERHEAD, OVERHEAD_BYTES = 1.06, 120  # socket bytes of a message and its ack: headers per segment, TLS, HTTP/2
 STALL_FACTOR = 4.0  # times the time that the outstanding bytes should need
 STALL_RATE_MIN = 2000.0  # bytes per second, GPRS: what is assumed while the rate is unknown or lower
@@ -51,6 +53,7 @@ class Flow:
         self._messages = 0
         self._acked_bytes = 0
         self._delay_s: float | None = None
+        self._held_s = 0.0
         self._patience = 1.0
         self.progress_at = 0.0  # when silence began: the last answer, or the first byte that awaits one
 
@@ -83,8 +86,9 @@ class Flow:
         """Bulk that may be unacknowledged."""
         if not self.rate:
             return WINDOW_BYTES_START
-        # The delay is added because with one second alone a link of one second's delay would shrink its own rate.
-        return max(WINDOW_BYTES_MIN, self.rate * (QUEUE_S + (self._delay_s or 0.0)))
+        # With one second alone, a link of one second's delay would shrink its own rate, and so would a cloud whose
+        # commits take as long. What is there already hides no alarm.
+        return max(WINDOW_BYTES_MIN, self.rate * (QUEUE_S + (self._delay_s or 0.0) + self._held_s))
 
     @property
     def message_bytes(self) -> int:
@@ -112,8 +116,8 @@ class Flow:
         self._bulk_bytes += size if bulk else 0
         return Sent(size, bulk, now, self._acked_bytes)
 
-    def settled(self, sent: Sent, now: float) -> None:
-        """A message was answered, whatever the answer."""
+    def settled(self, sent: Sent, now: float, held_s: float = 0.0) -> None:
+        """A message was answered, whatever the answer. `held_s`: how long the cloud says it had it before."""
         self.answered(sent.size, now)
         self._messages -= 1
         self._message_bytes -= sent.size
@@ -121,7 +125,9 @@ class Flow:
         self._acked_bytes += sent.size
         self._patience = 1.0
         elapsed = max(now - sent.at, 1e-6)
-        self.delay(elapsed)
+        held_s = min(held_s, elapsed, HELD_S_MAX)
+        self.delay(elapsed - held_s)
+        self._held_s += (held_s - self._held_s) * (HELD_GAIN_UP if held_s > self._held_s else HELD_GAIN_DOWN)
         rate = (self._acked_bytes - sent.acked_before) / elapsed
         if rate > self.rate:
             self.rate += (rate - self.rate) * (RATE_GAIN_UP if self.rate else 1.0)

@@ -119,7 +119,10 @@ class Welcome:
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """Durable now: Seq ranges by epoch, tombstones and alarms by key, reports by id."""
+    """Durable now: Seq ranges by epoch, tombstones and alarms by key, reports by id.
+
+    `held_ms`: from a message's arrival to this ack, for each of `message_ids`; empty: not told.
+    """
 
     generation: int
     stored: tuple[tuple[int, RangeSet], ...] = ()
@@ -128,6 +131,7 @@ class Ack:
     credit_bytes: int = 0
     alarms: tuple[AlarmKey, ...] = ()
     reports: tuple[int, ...] = ()
+    held_ms: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

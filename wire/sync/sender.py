@@ -162,12 +162,15 @@ class Sender:
         at = self._sets_sent.get(set_id)
         return at is not None and (message_id is None or at <= message_id)
 
-    def settle(self, number: int, now: float) -> Parcel | None:
-        """Forget a message on its way; its atoms are not offered again on this stream unless given back."""
+    def settle(self, number: int, now: float, held_s: float = 0.0) -> Parcel | None:
+        """Forget a message on its way; its atoms are not offered again on this stream unless given back.
+
+        `held_s`: how long the cloud had it.
+        """
         message = self._in_flight.pop(number, None)
         if message is None:
             return None
-        self._flow.settled(message.sent, now)
+        self._flow.settled(message.sent, now, held_s)
         self._lanes.settle(message.parcel.epoch, message.parcel.atoms)
         return message.parcel
 

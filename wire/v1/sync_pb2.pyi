@@ -242,7 +242,7 @@ class Coverage(_message.Message):
     def __init__(self, stored: _Optional[_Iterable[int]] = ..., tombstoned: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Ack(_message.Message):
-    __slots__ = ("generation", "stored", "tombstones", "credit_bytes", "message_ids", "alarms", "reports")
+    __slots__ = ("generation", "stored", "tombstones", "credit_bytes", "message_ids", "alarms", "reports", "held_ms")
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     STORED_FIELD_NUMBER: _ClassVar[int]
     TOMBSTONES_FIELD_NUMBER: _ClassVar[int]
@@ -250,6 +250,7 @@ class Ack(_message.Message):
     MESSAGE_IDS_FIELD_NUMBER: _ClassVar[int]
     ALARMS_FIELD_NUMBER: _ClassVar[int]
     REPORTS_FIELD_NUMBER: _ClassVar[int]
+    HELD_MS_FIELD_NUMBER: _ClassVar[int]
     generation: int
     stored: _containers.RepeatedCompositeFieldContainer[AckedRanges]
     tombstones: _containers.RepeatedCompositeFieldContainer[Tombstone]
@@ -257,7 +258,8 @@ class Ack(_message.Message):
     message_ids: _containers.RepeatedScalarFieldContainer[int]
     alarms: _containers.RepeatedCompositeFieldContainer[AlarmKey]
     reports: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, generation: _Optional[int] = ..., stored: _Optional[_Iterable[_Union[AckedRanges, _Mapping]]] = ..., tombstones: _Optional[_Iterable[_Union[Tombstone, _Mapping]]] = ..., credit_bytes: _Optional[int] = ..., message_ids: _Optional[_Iterable[int]] = ..., alarms: _Optional[_Iterable[_Union[AlarmKey, _Mapping]]] = ..., reports: _Optional[_Iterable[int]] = ...) -> None: ...
+    held_ms: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, generation: _Optional[int] = ..., stored: _Optional[_Iterable[_Union[AckedRanges, _Mapping]]] = ..., tombstones: _Optional[_Iterable[_Union[Tombstone, _Mapping]]] = ..., credit_bytes: _Optional[int] = ..., message_ids: _Optional[_Iterable[int]] = ..., alarms: _Optional[_Iterable[_Union[AlarmKey, _Mapping]]] = ..., reports: _Optional[_Iterable[int]] = ..., held_ms: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class AckedRanges(_message.Message):
     __slots__ = ("epoch_index", "ranges")

@@ -137,6 +137,7 @@ cloud_frames = st.one_of(
         hashes,
         st.lists(alarm_keys, max_size=3).map(tuple),
         st.lists(alarm_ids, max_size=3).map(tuple),
+        st.lists(ids, max_size=3).map(tuple),
     ),
     st.builds(AssignmentFrame, st.binary(min_size=1, max_size=40)),
     st.builds(Overlap, ids, coverages()),

@@ -62,8 +62,8 @@ def test_welcome_says_what_the_catalog_said() -> None:
 @pytest.mark.parametrize(
     ("outcome", "frame"),
     [
-        (Stored(), Ack(77, ((2, ATOMS),), message_ids=(4,))),
-        (AlreadyStored(), Ack(77, ((2, ATOMS),), message_ids=(4,))),
+        (Stored(), Ack(77, ((2, ATOMS),), message_ids=(4,), held_ms=(0,))),
+        (AlreadyStored(), Ack(77, ((2, ATOMS),), message_ids=(4,), held_ms=(0,))),
         (Overlaps(EpochCoverage(ATOMS)), Overlap(4, EpochCoverage(ATOMS))),
         (UnknownSeries((5, 6)), NeedSeries(4, (5, 6))),
         (Corrupt("crc", "bad"), Refused(4, "crc", "bad")),
@@ -99,7 +99,8 @@ def test_answers_may_come_in_any_order() -> None:
     effects = [session.received(message(number)) for number in range(3)]
     for effect in reversed(effects):
         assert isinstance(effect, Ingest)
-        assert session.resolved(effect, Stored(), ATOMS) == Ack(77, ((2, ATOMS),), message_ids=(effect.message.id,))
+        said = Ack(77, ((2, ATOMS),), message_ids=(effect.message.id,), held_ms=(1500,))
+        assert session.resolved(effect, Stored(), ATOMS, 1.4996) == said
 
 
 def test_a_message_larger_than_the_credit_may_go_alone() -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -23,22 +25,34 @@ def flow(credit: int = 1 << 20) -> Flow:
     return made
 
 
-def drive(link: Flow, *, rate: float, delay_s: float, seconds: float) -> tuple[float, float]:
-    """A link of `rate` bytes per second and a backlog without end. Returns bytes per second, largest queue in s."""
+def drive(
+    link: Flow,
+    *,
+    rate: float,
+    delay_s: float,
+    seconds: float,
+    commit_s: Callable[[], float] = lambda: 0.0,
+    tells: bool = True,
+) -> tuple[float, float]:
+    """A link of `rate` bytes per second and a backlog without end. Returns bytes per second, largest queue in s.
+
+    `commit_s`: how long the cloud has each message before it answers, in their order; `tells`: and says so.
+    """
     now = free = 0.0
     arrived = 0
     queue_s = 0.0
-    flights: list[tuple[float, Sent]] = []
+    answered = 0.0
+    flights: list[tuple[float, Sent, float]] = []
     while now < seconds:
         while link.admits(link.message_bytes, bulk=True):
             size = link.message_bytes
             free = max(free, now) + size / rate
-            flights.append((free + delay_s, link.sent(size, now, bulk=True)))
+            answered = max(answered, free + commit_s())
+            flights.append((answered + delay_s, link.sent(size, now, bulk=True), answered - free))
             if now > seconds / 2:
                 queue_s = max(queue_s, free - now)
-        when, sent = flights.pop(0)
-        now = when
-        link.settled(sent, now)
+        now, sent, held_s = flights.pop(0)
+        link.settled(sent, now, held_s if tells else 0.0)
         arrived += sent.size if now > seconds / 2 else 0
     return arrived / (seconds / 2), queue_s
 
@@ -50,6 +64,28 @@ def test_a_link_is_filled_and_an_alarm_waits_about_a_second(rate: float, delay_s
     reached, queue_s = drive(link, rate=rate, delay_s=delay_s, seconds=400.0)
     assert reached >= 0.9 * rate
     assert queue_s <= max(QUEUE_S, WINDOW_BYTES_MIN / rate) * 1.25
+
+
+@pytest.mark.parametrize("rate", [12_500.0, 125_000.0, 1_000_000.0])
+def test_slow_commits_leave_the_link_filled(rate: float) -> None:
+    """As of an object store under load. Where the cloud does not tell, the window shrinks to nothing."""
+    reached = {}
+    for tells in (True, False):
+        commit_s = partial(random.Random(1).uniform, 0.1, 2.0)
+        reached[tells], queue_s = drive(flow(), rate=rate, delay_s=0.1, seconds=400.0, commit_s=commit_s, tells=tells)
+        assert queue_s <= 2.5 * QUEUE_S, "an alarm waits behind it"
+    assert reached[True] >= 0.6 * min(rate, 800_000.0)  # what credit lets through at such commits
+    assert reached[False] < 0.3 * rate
+
+
+def test_a_cloud_that_tells_nonsense_opens_no_window() -> None:
+    """No more than the whole round trip, and a minute."""
+    link = flow()
+    link.settled(link.sent(10_000, 0.0, bulk=True), 0.5, 1e9)
+    assert link.window_bytes <= link.rate * (QUEUE_S + 0.5)
+    for number in range(100):
+        link.settled(link.sent(10_000, number * 1e6, bulk=True), (number + 1) * 1e6, 1e9)
+    assert link.window_bytes <= max(WINDOW_BYTES_MIN, link.rate * (QUEUE_S + 0.5 + 60.0))
 
 
 def test_before_the_first_ack_little_is_risked() -> None:

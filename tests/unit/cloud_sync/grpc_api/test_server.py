@@ -151,6 +151,8 @@ async def test_a_message_is_acknowledged_when_it_is_durable(cloud: Cloud) -> Non
         ack = await client.receive()
         assert isinstance(ack, Ack)
         assert (ack.stored, ack.message_ids) == (((EPOCH, RangeSet([(0, 10)])),), (1,))
+        (held_ms,) = ack.held_ms
+        assert 20 <= held_ms < 60_000, "the shortest wait for company, and a commit"
         assert cloud.stored() == [(0, 10)]
         await client.call.done_writing()
         assert await client.receive() is None
@@ -410,12 +412,12 @@ async def test_a_port_in_use(cloud: Cloud) -> None:
 def test_acks_are_merged_and_nothing_else_is() -> None:
     lost = Tombstone(1, 0, 0, LossReason.HOLE, 1)
     frames = [
-        Ack(9, ((1, RangeSet([(0, 5)])),), message_ids=(1,)),
+        Ack(9, ((1, RangeSet([(0, 5)])),), message_ids=(1,), held_ms=(20,)),
         NeedSeries(2, (7,)),
-        Ack(9, ((1, RangeSet([(5, 9)])), (2, RangeSet([(0, 1)]))), message_ids=(3,)),
+        Ack(9, ((1, RangeSet([(5, 9)])), (2, RangeSet([(0, 1)]))), message_ids=(3,), held_ms=(10,)),
         Ack(9, tombstones=(lost,)),
     ]
-    merged = Ack(9, ((1, RangeSet([(0, 9)])), (2, RangeSet([(0, 1)]))), (lost,), (1, 3))
+    merged = Ack(9, ((1, RangeSet([(0, 9)])), (2, RangeSet([(0, 1)]))), (lost,), (1, 3), held_ms=(20, 10))
     assert merge_acks(list(frames)) == [frames[1], merged]
     assert merge_acks(frames[:2]) == frames[:2]
 
