@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import ipaddress
 import logging
 import os
 import signal
-import socket
-from collections.abc import AsyncIterator, Iterator
+import ssl
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
-
-import uvicorn
-from fastapi import FastAPI
+from pathlib import Path
 
 from cloud_sync.auth.authority import Authority
-from cloud_sync.auth.ca import PkiFiles
+from cloud_sync.auth.ca import PkiFiles, read_certificate
 from cloud_sync.auth.trust import Trust
 from cloud_sync.catalog.sql_catalog import SqlCatalog
 from cloud_sync.data_folder import DataFolder, open_parts
@@ -30,6 +24,7 @@ from cloud_sync.grpc_api.peer import Gatekeeper
 from cloud_sync.grpc_api.server import Credentials, GrpcServer
 from cloud_sync.grpc_api.stream import Stream, StreamPorts
 from cloud_sync.http_api.app import create_app
+from cloud_sync.http_api.server import CertificateFiles, listening, require_safe, serving
 from cloud_sync.ingest.group_commit import GroupCommit
 from cloud_sync.ingest.ingestor import Ingestor
 from cloud_sync.metrics import Metrics
@@ -47,8 +42,6 @@ from wire.join import join_address
 log = logging.getLogger(__name__)
 
 SWEEP_PERIOD_S = 3600.0
-HTTP_STOP_S = 5
-READER_STALL_MS_MAX = 30_000  # a reader that takes nothing for so long loses its connection, and its place in /v1/live
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,25 +79,40 @@ class Options:
     grpc: Address
     http: Address
     enrol: Address
+    http_tls: CertificateFiles | None = None
+
+
+def certificate_files(
+    folder: DataFolder, own: bool, certificate: Path | None, key: Path | None
+) -> CertificateFiles | None:
+    """What HTTP is served with, as told by --http-tls, --http-cert and --http-key. Raises ConfigInvalid."""
+    if (certificate is None) != (key is None) or (own and certificate is not None):
+        raise ConfigInvalid("HTTPS takes either --http-tls, or --http-cert FILE and --http-key FILE together")
+    if certificate is not None and key is not None:
+        return CertificateFiles(certificate, key)
+    return CertificateFiles(folder.pki.server, folder.pki.server_key) if own else None
 
 
 def serve(options: Options) -> None:
     """Run until SIGTERM or SIGINT. Raises ConfigInvalid, StoreDown or CatalogDown when it cannot start."""
     options.data.require_initialised()
-    _require_loopback(options.http)
+    require_safe(options.http.host, options.http.port, options.http_tls is not None)
+    tls = None if options.http_tls is None else options.http_tls.context()
     with options.data.lock():
         clock = SystemClock()
         catalog, store = open_parts(options.data, clock)
         try:
             if isinstance(store, LocalStore):
                 store.sweep_partial()
-            asyncio.run(_serve(options, clock, catalog, store))
+            asyncio.run(_serve(options, tls, clock, catalog, store))
         finally:
             options.data.addresses.unlink(missing_ok=True)
             catalog.close()
 
 
-async def _serve(options: Options, clock: Clock, catalog: SqlCatalog, store: ObjectStore) -> None:
+async def _serve(
+    options: Options, tls: ssl.SSLContext | None, clock: Clock, catalog: SqlCatalog, store: ObjectStore
+) -> None:
     metrics = Metrics()
     ingestor = Ingestor(catalog, store, clock, metrics)
     group = GroupCommit(ingestor, metrics)
@@ -127,18 +135,26 @@ async def _serve(options: Options, clock: Clock, catalog: SqlCatalog, store: Obj
         )
         enrolment = EnrolServer(credentials, desk.open, clock, metrics)
         query = QueryEngine(catalog, store)
-        app = create_app(catalog, query, clock, metrics.registry, require_writable=ingestor.require_writable)
-        with _listen(options.http) as listener:
+        shown = pki.server if options.http_tls is None else options.http_tls.certificate
+        names = read_certificate(shown).names
+        app = create_app(catalog, query, clock, metrics.registry, names, ingestor.require_writable)
+        with listening(options.http.host, options.http.port) as listener:
             grpc = Address(options.grpc.host, await server.start(options.grpc.host, options.grpc.port))
             enrol = Address(options.enrol.host, await enrolment.start(options.enrol.host, options.enrol.port))
             http = Address(options.http.host, listener.getsockname()[1])
-            async with asyncio.TaskGroup() as tasks, _http(app, listener):
+            async with asyncio.TaskGroup() as tasks, serving(app, listener, tls):
                 committing = tasks.create_task(group.run(), name="group commit")
                 signing = tasks.create_task(keep_current(options.data.ota_keys, store, clock), name="signing")
                 telling = tasks.create_task(assigning.run(), name="assigning")
                 sweeping = tasks.create_task(_sweep(catalog, store, metrics), name="orphan sweep")
                 try:
-                    _tell_ready(options.data, grpc, enrol, http, catalog.generation())
+                    _tell_ready(
+                        options.data,
+                        grpc,
+                        enrol,
+                        f"{'http' if tls is None else 'https'}://{http}",
+                        catalog.generation(),
+                    )
                     await stop.wait()
                     log.info("stopping")
                     notify("STOPPING=1")
@@ -159,8 +175,8 @@ def _authority(pki: PkiFiles) -> Authority | None:
     return Authority.load(pki.ca, pki.ca_key)
 
 
-def _tell_ready(data: DataFolder, grpc: Address, enrol: Address, http: Address, generation: int) -> None:
-    told = {"grpc": str(grpc), "enrol": str(enrol), "http": f"http://{http}"}
+def _tell_ready(data: DataFolder, grpc: Address, enrol: Address, http: str, generation: int) -> None:
+    told = {"grpc": str(grpc), "enrol": str(enrol), "http": http}
     data.write_addresses({**told, "pid": str(os.getpid())})
     words = " ".join(f"{name}={value}" for name, value in told.items())
     print(f"cloud-sync ready {words} data={data.root} generation={generation:016x}", flush=True)
@@ -182,62 +198,3 @@ async def _sweep(catalog: SqlCatalog, store: ObjectStore, metrics: Metrics) -> N
         except CloudError as error:
             log.warning("orphan sweep put off error=%s", error)
         await asyncio.sleep(SWEEP_PERIOD_S)
-
-
-def _require_loopback(address: Address) -> None:
-    with contextlib.suppress(ValueError):
-        if ipaddress.ip_address(address.host).is_loopback:
-            return
-    if address.host != "localhost":
-        raise ConfigInvalid(
-            f"--http {address}: HTTP has no users yet and serves loopback only. "
-            f"Try: --http 127.0.0.1:{address.port}, and from afar: ssh -L {address.port}:127.0.0.1:{address.port} HOST"
-        )
-
-
-class _HttpServer(uvicorn.Server):
-    """uvicorn without signal handlers: the service stops its parts in its own order."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """See uvicorn."""
-        yield
-
-
-@contextmanager
-def _listen(address: Address) -> Iterator[socket.socket]:
-    """A socket bound for HTTP. Raises ConfigInvalid when the address cannot be had."""
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, READER_STALL_MS_MAX)  # connections inherit it
-        try:
-            listener.bind((address.host, address.port))
-        except OSError as error:
-            raise ConfigInvalid(
-                f"cannot listen for HTTP on {address}: {error.strerror}. Try: --http {address.host}:0 for any free port"
-            ) from error
-        yield listener
-
-
-@asynccontextmanager
-async def _http(app: FastAPI, listener: socket.socket) -> AsyncIterator[None]:
-    """Serve HTTP while the context lasts."""
-    config = uvicorn.Config(
-        app,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        lifespan="on",
-        timeout_graceful_shutdown=HTTP_STOP_S,
-    )
-    server = _HttpServer(config)
-    serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
-    while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn tells it by a flag only
-        await asyncio.sleep(0.005)
-    try:
-        yield
-    finally:
-        app.state.live.close()
-        server.should_exit = True
-        await serving

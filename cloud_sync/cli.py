@@ -53,8 +53,15 @@ def init(data: Path, hosts: tuple[str, ...], catalog: str | None, store: str | N
 @click.option("--grpc", default="0.0.0.0:8443", show_default=True, help="HOST:PORT for gateways (mutual TLS).")
 @click.option("--enrol", help="HOST:PORT for devices that join.  [default: --grpc's host, the port after its port]")
 @click.option(
-    "--http", default="127.0.0.1:8080", show_default=True, help="HOST:PORT for API and console; loopback only."
+    "--http", default="127.0.0.1:8080", show_default=True, help="HOST:PORT for API and console; plain on loopback only."
 )
+@click.option("--http-tls", is_flag=True, help="HTTPS with the service's own certificate; browsers need its ca.pem.")
+@click.option(
+    "--http-cert",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="HTTPS with this certificate and its chain, PEM.",
+)
+@click.option("--http-key", type=click.Path(dir_okay=False, path_type=Path), help="Its key, PEM, without a password.")
 @click.option(
     "--log-level",
     default="info",
@@ -65,21 +72,32 @@ def init(data: Path, hosts: tuple[str, ...], catalog: str | None, store: str | N
 @catalog_option
 @store_option
 def serve(
-    data: Path, grpc: str, enrol: str | None, http: str, log_level: str, catalog: str | None, store: str | None
+    data: Path,
+    grpc: str,
+    enrol: str | None,
+    http: str,
+    http_tls: bool,
+    http_cert: Path | None,
+    http_key: Path | None,
+    log_level: str,
+    catalog: str | None,
+    store: str | None,
 ) -> None:
     """Run the service. Prints one line on stdout when ready; port 0 takes any free port."""
     from cloud_sync.log import log_to_stderr
 
     log_to_stderr(log_level)
 
-    from cloud_sync.app import Address, Options
+    from cloud_sync.app import Address, Options, certificate_files
     from cloud_sync.app import serve as run
     from cloud_sync.data_folder import DataFolder
 
     with one_line_errors():
         for_gateways = Address.parse(grpc, "--grpc")
         for_devices = Address.parse(enrol, "--enrol") if enrol else for_gateways.next()
-        run(Options(DataFolder(data, catalog, store), for_gateways, Address.parse(http, "--http"), for_devices))
+        folder = DataFolder(data, catalog, store)
+        tls = certificate_files(folder, http_tls, http_cert, http_key)
+        run(Options(folder, for_gateways, Address.parse(http, "--http"), for_devices, tls))
 
 
 @main.group()

@@ -68,7 +68,7 @@ class Demo:
         site = self._site
         self._say("making keys, starting a cloud and five gateways")
         await site.build()
-        self._say(f"web page: {site.cloud.url}")
+        self._say(f"web page, for one browser: {await asyncio.to_thread(site.cloud.login_link)}")
         updates = DemoUpdates(site.cloud, self._pump_house, site.folder / "ota")
         async with self._watching(), self._beside(updates.prepare):
             await self._readings_arrive()

@@ -73,7 +73,7 @@ async def _run(folder: Path, options: Options) -> int:
         demo = Demo(site, screen)
         try:
             result = await demo.run()
-            url = site.cloud.url if options.stay else ""
+            url = await asyncio.to_thread(site.cloud.login_link) if options.stay else ""
             screen.summary(result, url)
             if options.json_file is not None:
                 text = json.dumps(result.document(), indent=2) + "\n"

@@ -31,6 +31,28 @@ class AuditRow:
     hash: bytes
 
 
+_SEAL = {
+    "sqlite": [
+        f"CREATE TRIGGER IF NOT EXISTS audit_no_{verb} BEFORE {verb} ON audit "
+        "BEGIN SELECT RAISE(ABORT, 'the audit is only added to'); END"
+        for verb in ("update", "delete")
+    ],
+    "postgresql": [
+        "CREATE OR REPLACE FUNCTION audit_refuse() RETURNS trigger LANGUAGE plpgsql "
+        "AS $$ BEGIN RAISE EXCEPTION 'the audit is only added to'; END $$",
+        "DROP TRIGGER IF EXISTS audit_only_added_to ON audit",
+        "CREATE TRIGGER audit_only_added_to BEFORE UPDATE OR DELETE OR TRUNCATE ON audit "
+        "FOR EACH STATEMENT EXECUTE FUNCTION audit_refuse()",
+    ],
+}
+
+
+def seal(connection: Connection) -> None:
+    """Let the database refuse whatever does not add a row."""
+    for statement in _SEAL[connection.dialect.name]:
+        connection.exec_driver_sql(statement)
+
+
 def record(connection: Connection, actor: str, action: str, subject: str, detail: str = "") -> None:
     """Add a row in the transaction that makes the change."""
     connection.execute(_lock)

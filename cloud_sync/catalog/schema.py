@@ -22,7 +22,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 STORED = 0  # coverage.state; stored wins over tombstoned
 TOMBSTONED = 1

@@ -303,6 +303,7 @@ def _prepare(database: Database, connection: Connection, create: bool) -> int:
             raise ConfigInvalid("the database holds no catalog yet. Try: cloud-sync init with the same --catalog")
         database.require_creatable(connection)
         metadata.create_all(connection)
+        audit_rows.seal(connection)
         row = {"id": 1, "schema_version": SCHEMA_VERSION, "generation": _new_generation()}
         connection.execute(meta.insert().values(**row, pack_id_next=1, message_id_next=1, created_us=now_us))
     if found and meta.name not in found:

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.schema import CreateColumn
 
-from cloud_sync.catalog import alarm_rows
+from cloud_sync.catalog import alarm_rows, audit_rows
 from cloud_sync.catalog.schema import STORED, TOMBSTONED, active_alarm, coverage, epoch, meta, metadata
 from cloud_sync.catalog.tombstone_rows import recount
 
@@ -20,6 +20,7 @@ def upgrade(connection: Connection, version: int) -> None:
     _add_columns(connection)
     if active_alarm.name not in found:
         alarm_rows.find_active(connection)
+    audit_rows.seal(connection)
     if version < 2:
         for state, name in ((STORED, "stored"), (TOMBSTONED, "tombstoned")):
             counted = sa.select(sa.func.coalesce(sa.func.sum(coverage.c.end - coverage.c.first), 0)).where(

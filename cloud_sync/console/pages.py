@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated
 from urllib.parse import quote
@@ -11,12 +12,13 @@ from fastapi.responses import Response
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from cloud_sync.auth.roles import Role
+from cloud_sync.catalog.people import Caller
 from cloud_sync.console import views, words
 from cloud_sync.console.alarm_views import alarm_views, alarms_text
 from cloud_sync.console.assets import Assets
 from cloud_sync.errors import QueryInvalid
 from cloud_sync.http_api.compress import answer, takes_gzip
-from cloud_sync.http_api.roles import allow, allow_anybody
+from cloud_sync.http_api.roles import Who, allow, allow_anybody
 from cloud_sync.http_api.services import Services
 from cloud_sync.query.parameters import parse_time
 
@@ -25,24 +27,42 @@ HTML = "text/html; charset=utf-8"
 ASSET_CACHE = "public, max-age=31536000, immutable"  # the URL changes with the content
 
 
-def console_routes(services: Services) -> APIRouter:
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """Who looks at a page, and where it is for them."""
+
+    origin: str
+    caller: Caller
+
+    @classmethod
+    def of(cls, request: Request, caller: Caller) -> Visit:
+        """The visit that a request is."""
+        return cls(f"{request.url.scheme}://{request.url.netloc}", caller)
+
+    def curl(self, path: str) -> str:
+        """The same from a program."""
+        return f"curl -H \"Authorization: Bearer $TOKEN\" '{self.origin}{path}'"
+
+
+def console_routes(services: Services, pages: Pages) -> APIRouter:
     """`/`, `/gateways/{gateway}` and `/assets/{name}`."""
     router = APIRouter(include_in_schema=False)
-    pages = Pages(services)
 
     @router.get("/")
     @allow(Role.READONLY)
-    async def fleet(request: Request, page: Annotated[int, Query(ge=1)] = 1) -> Response:
+    async def fleet(request: Request, who: Who, page: Annotated[int, Query(ge=1)] = 1) -> Response:
         def render() -> Response:
-            return answer(pages.fleet(page, _host(request)).encode(), HTML, takes_gzip(request))
+            return answer(pages.fleet(page, Visit.of(request, who)).encode(), HTML, takes_gzip(request))
 
         return await services.workers.run(render)
 
     @router.get("/gateways/{gateway}")
     @allow(Role.READONLY)
-    async def gateway(request: Request, gateway: str, window: str = views.WINDOW_DEFAULT, end: str = "") -> Response:
+    async def gateway(
+        request: Request, who: Who, gateway: str, window: str = views.WINDOW_DEFAULT, end: str = ""
+    ) -> Response:
         def render() -> Response:
-            html, status = pages.gateway(gateway, window, end, _host(request))
+            html, status = pages.gateway(gateway, window, end, Visit.of(request, who))
             response = answer(html.encode(), HTML, takes_gzip(request))
             response.status_code = status
             return response
@@ -60,10 +80,6 @@ def console_routes(services: Services) -> APIRouter:
     return router
 
 
-def _host(request: Request) -> str:
-    return f"{request.url.scheme}://{request.url.netloc}"
-
-
 class Pages:
     """Renders pages. Every method blocks and may run on any thread."""
 
@@ -79,7 +95,7 @@ class Pages:
         )
         self._templates.globals["asset"] = self.assets.url
 
-    def fleet(self, page: int, host: str) -> str:
+    def fleet(self, page: int, visit: Visit) -> str:
         """The fleet list; with no gateway yet, what to do."""
         rows = self._services.catalog.gateways()
         now_ms = self._services.now_us() // 1000
@@ -96,28 +112,33 @@ class Pages:
             known=len(rows),
             page=page,
             pages=-(-len(rows) // FLEET_PAGE_SIZE),
-            curl=f"curl '{host}/v1/gateways'",
+            caller=visit.caller,
+            curl=visit.curl("/v1/gateways"),
         )
 
-    def gateway(self, gateway: str, window: str, end: str, host: str) -> tuple[str, HTTPStatus]:
+    def gateway(self, gateway: str, window: str, end: str, visit: Visit) -> tuple[str, HTTPStatus]:
         """One gateway's page; 404 for an unknown one, 400 for a window that is none."""
         if self._services.catalog.gateway(gateway) is None:
             text = f"No gateway {gateway[:80]!r} has ever connected."
-            return self._missing("Unknown gateway", text), HTTPStatus.NOT_FOUND
+            return self._missing("Unknown gateway", text, visit), HTTPStatus.NOT_FOUND
         if window not in views.WINDOWS:
             text = f"There is no window {window[:20]!r}: take {', '.join(views.WINDOWS)}."
-            return self._missing("Unknown window", text), HTTPStatus.BAD_REQUEST
+            return self._missing("Unknown window", text, visit), HTTPStatus.BAD_REQUEST
         try:
             end_us = parse_time("end", end, self._services.now_us()) if end else None
         except QueryInvalid as error:
-            return self._missing("Unknown time", str(error)), HTTPStatus.BAD_REQUEST
+            return self._missing("Unknown time", str(error), visit), HTTPStatus.BAD_REQUEST
         end_ms = None if end_us is None else end_us // 1000
-        return self._gateway(gateway, views.WINDOWS[window], end_ms, host), HTTPStatus.OK
+        return self._gateway(gateway, views.WINDOWS[window], end_ms, visit), HTTPStatus.OK
 
-    def _missing(self, title: str, text: str) -> str:
-        return self._templates.get_template("missing.html").render(title=title, text=text)
+    def login(self, link: str, next_: str, error: str = "") -> str:
+        """Where people say who they are. `next_`: the page after that."""
+        return self._templates.get_template("login.html").render(link=link, next=next_, error=error, caller=None)
 
-    def _gateway(self, gateway: str, window: views.Window, end_ms: int | None, host: str) -> str:
+    def _missing(self, title: str, text: str, visit: Visit) -> str:
+        return self._templates.get_template("missing.html").render(title=title, text=text, caller=visit.caller)
+
+    def _gateway(self, gateway: str, window: views.Window, end_ms: int | None, visit: Visit) -> str:
         services = self._services
         row = services.known(gateway)
         now_ms = services.now_us() // 1000
@@ -153,6 +174,7 @@ class Pages:
             newest="" if newest_us is None else words.rfc3339(newest_us // 1000 + window.span_ms // 20),
             csv=csv,
             api=api,
-            curl=f"curl '{host}{api}'",
+            caller=visit.caller,
+            curl=visit.curl(api),
             ledger_api=f"/v1/gateways/{quote(gateway, safe='')}/ledger",
         )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
@@ -24,6 +23,7 @@ from cloud_sync.errors import AccessDenied, CatalogDown, JoinRefused
 from cloud_sync.grpc_api.peer import Peer, RunBlocking
 from cloud_sync.grpc_api.server import Credentials, PeerHandler, listen
 from cloud_sync.metrics import Metrics
+from cloud_sync.refusals import Bucket, Refusals
 from cloud_sync.wall import wall_time
 from wire.clock import NS_PER_S, NS_PER_US, Clock
 from wire.join import (
@@ -40,9 +40,6 @@ log = logging.getLogger(__name__)
 
 CALLS_PER_S = 50.0  # of all devices together: about 5 ms each
 CALLS_BURST = 200.0
-REFUSALS_PER_S = 0.2  # of one address
-REFUSALS_BURST = 20.0
-ADDRESSES_MAX = 10_000  # whose refusals are remembered
 CONCURRENT_MAX = 100
 TEXT_CHARS_MAX = 200
 _OPTIONS = (
@@ -56,27 +53,6 @@ _OPTIONS = (
 )
 
 Handler = Callable[[bytes], Awaitable[bytes]]
-
-
-class Bucket:
-    """A share that grows with time: `take` while there is some. Seconds are the caller's."""
-
-    def __init__(self, rate: float, burst: float, now_s: float) -> None:
-        self._rate, self._burst, self._level, self._at = rate, burst, burst, now_s
-
-    def _fill(self, now_s: float) -> None:
-        self._level = min(self._burst, self._level + (now_s - self._at) * self._rate)
-        self._at = now_s
-
-    def is_empty(self, now_s: float) -> bool:
-        """Whether nothing can be taken now."""
-        self._fill(now_s)
-        return self._level < 1
-
-    def take(self, now_s: float) -> None:
-        """One; below nothing it does not go."""
-        self._fill(now_s)
-        self._level = max(self._level - 1, 0.0)
 
 
 class EnrolDesk:
@@ -184,7 +160,7 @@ class EnrolServer:
         self._metrics = metrics
         self._server: grpc.aio.Server | None = None
         self._all = Bucket(CALLS_PER_S, CALLS_BURST, self._now_s())
-        self._refusals: OrderedDict[str, Bucket] = OrderedDict()
+        self._refusals = Refusals()
         self._running = 0
 
     async def start(self, host: str, port: int) -> int:
@@ -210,8 +186,8 @@ class EnrolServer:
     async def _answer(self, method: Handler, data: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
         address = who_pays(context.peer())
         now_s, code = self._now_s(), grpc.StatusCode
-        refusals = self._refusals.get(address)
-        if self._all.is_empty(now_s) or (refusals and refusals.is_empty(now_s)) or self._running >= CONCURRENT_MAX:
+        refused_often = self._refusals.are_too_many(address, now_s)
+        if self._all.is_empty(now_s) or refused_often or self._running >= CONCURRENT_MAX:
             self._metrics.enrolments.labels("limited").inc()
             await context.abort(code.RESOURCE_EXHAUSTED, "too many enrolment calls at once. Try: again in a minute")
         self._all.take(now_s)
@@ -219,7 +195,7 @@ class EnrolServer:
         try:
             answer = await method(data)
         except (JoinRefused, AccessDenied) as error:
-            self._note_refusal(address, now_s)
+            self._refusals.note(address, now_s)
             self._metrics.enrolments.labels("refused").inc()
             log.warning("enrolment refused peer=%s detail=%s", context.peer(), error)
             await context.abort(code.PERMISSION_DENIED, str(error))
@@ -229,13 +205,6 @@ class EnrolServer:
             self._running -= 1
         self._metrics.enrolments.labels("answered").inc()
         return answer
-
-    def _note_refusal(self, address: str, now_s: float) -> None:
-        bucket = self._refusals.setdefault(address, Bucket(REFUSALS_PER_S, REFUSALS_BURST, now_s))
-        bucket.take(now_s)
-        self._refusals.move_to_end(address)
-        while len(self._refusals) > ADDRESSES_MAX:
-            self._refusals.popitem(last=False)
 
 
 def who_pays(peer: str) -> str:

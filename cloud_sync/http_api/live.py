@@ -6,14 +6,16 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from cloud_sync.auth.roles import Role
 from cloud_sync.errors import CloudError
+from cloud_sync.http_api.callers import TooManyRefusals
 from cloud_sync.http_api.formats import TimeUnit, buckets_json
-from cloud_sync.http_api.roles import allow
+from cloud_sync.http_api.gate import client_address
+from cloud_sync.http_api.roles import Shown, allow
 from cloud_sync.http_api.services import Services
 from cloud_sync.http_api.workers import Busy
 from cloud_sync.query.engine import Question
@@ -79,7 +81,10 @@ def live_routes(services: Services, live: Live) -> APIRouter:
     @router.get("/live", summary="Readings as they arrive", response_class=StreamingResponse)
     @allow(Role.READONLY)
     async def follow(
-        asked: Annotated[LiveQuery, Query()], last_event_id: Annotated[str, Header(alias="Last-Event-ID")] = ""
+        asked: Annotated[LiveQuery, Query()],
+        shown: Shown,
+        request: Request,
+        last_event_id: Annotated[str, Header(alias="Last-Event-ID")] = "",
     ) -> StreamingResponse:
         """Server-sent events. The data of each is an answer of /v1/query with `step`, its id the cursor.
 
@@ -102,6 +107,7 @@ def live_routes(services: Services, live: Live) -> APIRouter:
 
         first = await services.workers.run(after, last_event_id or asked.after)
         live.enter()
+        address = client_address(request.scope)
 
         async def events() -> AsyncIterator[bytes]:
             event, cursor = first
@@ -109,8 +115,9 @@ def live_routes(services: Services, live: Live) -> APIRouter:
             yield event or b": nothing new\n\n"
             while await live.pause():
                 try:
+                    await services.callers.caller(shown, address)  # who was let in may be out by now
                     event, cursor = await services.workers.run(after, cursor)
-                except (CloudError, Busy):
+                except (CloudError, Busy, TooManyRefusals):
                     return  # the reader comes back with its cursor, and gets the reason then
                 quiet_s = 0.0 if event else quiet_s + PERIOD_S
                 if event:

@@ -10,14 +10,15 @@ from fastapi.exceptions import HTTPException, RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
-from cloud_sync.errors import CatalogDown, ObjectMissing, QueryInvalid, StoreDown
+from cloud_sync.errors import CatalogDown, NotFound, ObjectMissing, QueryInvalid, StoreDown
+from cloud_sync.http_api.callers import TooManyRefusals
 from cloud_sync.http_api.workers import Busy
 from wire.errors import SegmentCorrupt, UnsupportedFormat
 
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
-RETRY_AFTER_S = 1
+RETRY_AFTER_S: dict[int, int] = {HTTPStatus.SERVICE_UNAVAILABLE: 1, HTTPStatus.TOO_MANY_REQUESTS: 60}
 
 
 class InvalidParameter(BaseModel):
@@ -40,6 +41,8 @@ class Problem(BaseModel):
 # What callers do next decides the status: change the question, try again, or tell the operator.
 _KINDS: tuple[tuple[type[Exception], HTTPStatus, str, str], ...] = (
     (QueryInvalid, HTTPStatus.BAD_REQUEST, "query-invalid", "The query is out of bounds"),
+    (NotFound, HTTPStatus.NOT_FOUND, "not-found", "Not Found"),
+    (TooManyRefusals, HTTPStatus.TOO_MANY_REQUESTS, "refused-often", "Too many wrong credentials"),
     (Busy, HTTPStatus.SERVICE_UNAVAILABLE, "busy", "Too many queries at once"),
     (CatalogDown, HTTPStatus.SERVICE_UNAVAILABLE, "catalog-down", "The catalog does not answer"),
     (StoreDown, HTTPStatus.SERVICE_UNAVAILABLE, "store-down", "The object store does not answer"),
@@ -59,8 +62,14 @@ def problem(
 ) -> JSONResponse:
     """A problem as an answer."""
     body = Problem(type=f"urn:tidegate:problem:{kind}", title=title, status=status, detail=detail, errors=errors)
-    headers = {"retry-after": str(RETRY_AFTER_S)} if status == HTTPStatus.SERVICE_UNAVAILABLE else None
+    headers = {"retry-after": str(RETRY_AFTER_S[status])} if status in RETRY_AFTER_S else None
     return JSONResponse(body.model_dump(exclude_none=True), status, headers, MEDIA_TYPE)
+
+
+def problem_of(error: Exception) -> JSONResponse:
+    """The problem for an error of `_KINDS`, where no handler is in reach."""
+    _, status, kind, title = next(each for each in _KINDS if isinstance(error, each[0]))
+    return problem(status, kind, title, str(error))
 
 
 def install(app: FastAPI) -> None:

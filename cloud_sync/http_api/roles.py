@@ -15,6 +15,7 @@ from typing import Annotated, TypeVar
 from fastapi import Depends, Request
 from starlette.routing import BaseRoute
 
+from cloud_sync.auth.credentials import Credential
 from cloud_sync.auth.roles import Role
 from cloud_sync.catalog.people import Caller
 
@@ -56,4 +57,12 @@ def _caller(request: Request) -> Caller:
     return caller
 
 
-Who = Annotated[Caller, Depends(_caller)]  # as a parameter of an endpoint: who asks
+def _shown(request: Request) -> Credential:
+    shown = request.scope["shown"]
+    assert isinstance(shown, Credential), "only routes that ask for a role know what was shown"
+    return shown
+
+
+# As parameters of an endpoint: who asks, and by what.
+Who = Annotated[Caller, Depends(_caller)]
+Shown = Annotated[Credential, Depends(_shown)]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import HTTPException
 
-from cloud_sync.catalog.catalog import Account, Catalog, EpochLedger, GatewayRow, MachineRow
+from cloud_sync.catalog.catalog import Account, EpochLedger, GatewayRow, MachineRow
+from cloud_sync.catalog.sql_catalog import SqlCatalog
+from cloud_sync.http_api.callers import Callers
 from cloud_sync.http_api.models import (
     Counts,
     Epoch,
@@ -30,10 +32,11 @@ OFFLINE_AFTER_S = 90  # a gateway that nobody watches may merge a minute of read
 class Services:
     """Ports of the HTTP side. `workers` runs everything that blocks."""
 
-    catalog: Catalog
+    catalog: SqlCatalog
     query: QueryEngine
     clock: Clock
-    workers: Workers = field(default_factory=Workers)
+    workers: Workers
+    callers: Callers
 
     def now_us(self) -> int:
         """Wall clock, microseconds."""

@@ -30,6 +30,7 @@ class LabCloud:
         self._program = program
         self._environment = environment
         self._process: Process | None = None
+        self._token = ""
 
     @property
     def url(self) -> str:
@@ -40,6 +41,10 @@ class LabCloud:
         """Make the folder with its CA; gateways reach it under these names too."""
         names = [word for host in hosts for word in ("--host", host)]
         run("cloud-sync", "init", "--data", str(self.folder), *names)
+
+    def login_link(self) -> str:
+        """A page that logs one browser in as admin, once."""
+        return run("cloud-sync", "admin-link", "--data", str(self.folder)).strip()
 
     def token(self, uses: int, host: str = "127.0.0.1", gateway: str = "") -> str:
         """A token with which so many gateways can join, at this name; or one device in the place of `gateway`."""
@@ -84,8 +89,18 @@ class LabCloud:
     def get(self, path: str, **parameters: Any) -> Any:
         """One JSON answer. Raises OSError while the service is away."""
         query = urllib.parse.urlencode(parameters, doseq=True)
-        with urllib.request.urlopen(f"{self.url.rstrip('/')}{path}?{query}", timeout=HTTP_TIMEOUT_S) as answer:
-            return json.load(answer)
+        return json.loads(self.fetch(f"{path}?{query}"))
+
+    def fetch(self, path: str) -> bytes:
+        """One answer, as a program that has a token. Raises OSError while the service is away."""
+        if not self._token:
+            command = ("api-token", "create", "lab", "--ttl", "1d", "--data", str(self.folder))
+            self._token = run("cloud-sync", *command).strip()
+        request = urllib.request.Request(
+            self.url.rstrip("/") + path, headers={"Authorization": f"Bearer {self._token}"}
+        )
+        with urllib.request.urlopen(request, timeout=HTTP_TIMEOUT_S) as answer:
+            return bytes(answer.read())
 
     def stored(self) -> dict[str, int]:
         """Stored cells by gateway."""

@@ -5,14 +5,19 @@ from __future__ import annotations
 import pytest
 import sqlalchemy as sa
 
+from cloud_sync.catalog import audit_rows
 from cloud_sync.catalog.access import Access, Candidate, Issued, Joined, TokenTerms
 from cloud_sync.catalog.catalog import Catalog
 from cloud_sync.catalog.schema import audit
 from cloud_sync.catalog.sql_catalog import SqlCatalog
-from cloud_sync.errors import AccessDenied, JoinRefused, NotFound
+from cloud_sync.errors import AccessDenied, CatalogDown, JoinRefused, NotFound
 from tests.conformance.test_catalog import DialClock, Open, S, hello
 from wire.join import JoinToken
 
+UNSEAL = {  # what only the owner of the tables may
+    "sqlite": ("DROP TRIGGER audit_no_update", "DROP TRIGGER audit_no_delete"),
+    "postgresql": ("DROP TRIGGER audit_only_added_to ON audit",),
+}
 KEY, OTHER_KEY = b"k" * 32, b"o" * 32
 
 
@@ -205,8 +210,14 @@ def test_the_audit_is_a_chain(access: Access, sign: Signer, catalog: Catalog, re
         audit.update().where(audit.c.id == 3).values(subject="gw-b"),
         audit.delete().where(audit.c.id == 3),
     ):
-        with catalog._database.write() as connection:
+        with pytest.raises(CatalogDown, match="only added to"), catalog._database.write() as connection:
             connection.execute(break_it)
+        assert told.first_broken() in (None, 3)
+        with catalog._database.write() as connection:
+            for unseal in UNSEAL[connection.dialect.name]:
+                connection.exec_driver_sql(unseal)
+            connection.execute(break_it)
+            audit_rows.seal(connection)
         assert told.first_broken() == 3
     with catalog._database.read() as connection:
         assert connection.execute(sa.select(sa.func.count()).select_from(audit)).scalar_one() == 3

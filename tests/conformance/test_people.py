@@ -12,11 +12,12 @@ from cloud_sync.auth.roles import Role
 from cloud_sync.catalog import people as module
 from cloud_sync.catalog.catalog import Catalog
 from cloud_sync.catalog.people import KEPT_US, SESSION_S, People
+from cloud_sync.catalog.schema import audit, meta
 from cloud_sync.catalog.schema import credential as table
-from cloud_sync.catalog.schema import meta
 from cloud_sync.catalog.sql_catalog import SqlCatalog
-from cloud_sync.errors import CredentialRefused, NotFound
+from cloud_sync.errors import CatalogDown, CredentialRefused, NotFound
 from tests.conformance.catalogs import DialClock, Open, S
+from tests.conformance.test_access import UNSEAL
 
 HOUR = 3600 * S
 
@@ -169,7 +170,11 @@ def test_audit_rows_by_page(sql: SqlCatalog) -> None:
 def test_a_catalog_of_the_version_before_gets_the_table(sql: SqlCatalog, reopen: Open) -> None:
     with sql._database.write() as connection:
         table.drop(connection)
+        for unseal in UNSEAL[connection.dialect.name]:
+            connection.exec_driver_sql(unseal)
         connection.execute(meta.update().values(schema_version=2))
     newer = reopen()
     assert isinstance(newer, SqlCatalog)
     newer.people.caller(newer.people.create_token("x", Role.READONLY, 60))
+    with pytest.raises(CatalogDown, match="only added to"), newer._database.write() as connection:
+        connection.execute(audit.delete())

@@ -59,6 +59,12 @@ class Place:
     def count(self) -> int:
         return sum(ranges.count for ranges in self.acked)
 
+    def token(self) -> str:
+        """Of a program that watches the metrics."""
+        command = [*CLOUD_SYNC, "api-token", "create", "watch", "--data", str(self.folder / "first")]
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
     @contextmanager
     def replica(self, name: str) -> Iterator[Replica]:
         """A running service with a data folder of its own; it is told where the rest is by its environment."""
@@ -81,7 +87,7 @@ class Place:
                 assert process.stdout is not None
                 words = dict(word.split("=", 1) for word in process.stdout.readline().split() if "=" in word)
                 assert words, log.read_text()
-                yield Replica(process, words["grpc"], words["http"], log)
+                yield Replica(process, words["grpc"], words["http"], log, self.token())
             finally:
                 process.kill()
 
@@ -111,6 +117,12 @@ class Replica:
     grpc: str
     http: str
     log: Path
+    token: str
+
+    def metrics(self) -> bytes:
+        asked = urllib.request.Request(f"{self.http}/metrics", headers={"authorization": f"Bearer {self.token}"})
+        with urllib.request.urlopen(asked, timeout=5) as answer:
+            return bytes(answer.read())
 
 
 @pytest.fixture
@@ -205,14 +217,14 @@ async def away(
     place: Place, replica: Replica, away_s: float, kill: Callable[[], None], start: Callable[[], None]
 ) -> None:
     """Kill a server, see that nothing is acknowledged and the rest goes on, start it again, see progress."""
+    assert b"tidegate_pack_failures_total" in await asyncio.to_thread(replica.metrics)
     await asyncio.to_thread(kill)
     await asyncio.sleep(SETTLE_S)
     before = place.count
     await asyncio.sleep(away_s)
     assert place.count == before, "acknowledged while a server was away"
     assert replica.process.poll() is None
-    metrics = await asyncio.to_thread(lambda: urllib.request.urlopen(f"{replica.http}/metrics", timeout=5).read())
-    assert b"tidegate_pack_failures_total" in metrics
+    assert b"tidegate_pack_failures_total" in await asyncio.to_thread(replica.metrics)  # also without a catalog
     await asyncio.to_thread(start)
     await progress(place)
 

@@ -45,4 +45,4 @@ def test_the_counts_hold(tmp_path: Path) -> None:
     assert "MQTT broker: " in done.stdout
     assert "anomaly in the cloud" in done.stdout
     assert "buffering" in done.stdout
-    assert "http://127.0.0.1:" in done.stdout
+    assert "/login?link=tgl1." in done.stdout

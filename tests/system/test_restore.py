@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -191,5 +190,4 @@ def page(cloud: LabCloud) -> str:
 
 
 def fetch(cloud: LabCloud, path: str) -> str:
-    with urllib.request.urlopen(cloud.url.rstrip("/") + path, timeout=10) as answer:
-        return str(answer.read().decode())
+    return cloud.fetch(path).decode()

@@ -21,6 +21,7 @@
 
   async function refresh() {
     const answer = await fetch(location.href, { signal: AbortSignal.timeout(10000) });
+    if (answer.status === 401) location.reload(); // the session is over: the page leads to the login
     if (!answer.ok) throw new Error(`status ${answer.status}`);
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     for (const part of document.querySelectorAll("[data-live]")) {

@@ -103,6 +103,7 @@ def test_a_changed_audit_is_told(data: Path) -> None:
     created(data)
     created(data)
     with closing(sqlite3.connect(data / "catalog.sqlite")) as connection, connection:
+        connection.execute("DROP TRIGGER audit_no_update")
         connection.execute("UPDATE audit SET actor = 'nobody' WHERE id = 1")
     result = run("audit", "--data", data)
     assert result.exit_code == 1

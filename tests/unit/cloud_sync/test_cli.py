@@ -86,11 +86,6 @@ def test_serve_says_what_is_missing(tmp_path: Path) -> None:
     assert f"Try: cloud-sync init --data {tmp_path}" in fails(EXIT_CONFIG, "serve", "--data", tmp_path)
 
 
-@pytest.mark.parametrize("http", ["0.0.0.0:8080", "192.0.2.1:80", "cloud.example:80", "[::]:80"])
-def test_http_is_loopback_only(data: Path, http: str) -> None:
-    assert "ssh -L" in fails(EXIT_CONFIG, "serve", "--data", data, "--http", http)
-
-
 @pytest.mark.parametrize("grpc", ["8443", "host:", "host:99999", ":1", "host:x"])
 def test_an_address_that_is_none(data: Path, grpc: str) -> None:
     assert "--grpc" in (said := fails(EXIT_CONFIG, "serve", "--data", data, "--grpc", grpc))

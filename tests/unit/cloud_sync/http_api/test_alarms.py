@@ -12,7 +12,7 @@ import pytest
 from httpx import Client
 
 from cloud_sync.query import alarms
-from tests.unit.cloud_sync.http_api.serving import served
+from tests.unit.cloud_sync.http_api.serving import bearer, served
 from tests.unit.cloud_sync.query.seeding import CLIMATE, NOW_US, Cloud, tick
 from wire.alarm import Severity
 
@@ -32,7 +32,7 @@ def cloud(tmp_path: Path) -> Iterator[Cloud]:
 
 @pytest.fixture
 def client(cloud: Cloud) -> Iterator[Client]:
-    with served(cloud) as base, Client(base_url=base, trust_env=False) as made:
+    with served(cloud) as base, Client(base_url=base, headers=bearer(cloud), trust_env=False) as made:
         yield made
 
 

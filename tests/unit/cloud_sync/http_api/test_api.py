@@ -19,7 +19,7 @@ from httpx import Client, Response
 from cloud_sync.errors import CatalogDown, StoreDown
 from cloud_sync.ingest.ingestor import Ingestor
 from cloud_sync.metrics import Metrics
-from tests.unit.cloud_sync.http_api.serving import served
+from tests.unit.cloud_sync.http_api.serving import bearer, served
 from tests.unit.cloud_sync.query.seeding import ANCHOR, CLIMATE, NOW_US, Cloud, tick
 from wire.ranges import RangeSet
 from wire.reading import CellState, LossReason, Tombstone
@@ -50,7 +50,7 @@ def filled(root: Path) -> Cloud:
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     """For tests that only read."""
     made = filled(tmp_path_factory.mktemp("cloud"))
-    with served(made) as base, Client(base_url=base, trust_env=False, timeout=30) as reader:
+    with served(made) as base, Client(base_url=base, headers=bearer(made), trust_env=False, timeout=30) as reader:
         yield reader
     made.close()
 
@@ -65,7 +65,7 @@ def cloud(tmp_path: Path) -> Iterator[Cloud]:
 @pytest.fixture
 def own_client(cloud: Cloud) -> Iterator[Client]:
     """For tests that change `cloud`."""
-    with served(cloud) as base, Client(base_url=base, trust_env=False, timeout=30) as made:
+    with served(cloud) as base, Client(base_url=base, headers=bearer(cloud), trust_env=False, timeout=30) as made:
         yield made
 
 
@@ -340,8 +340,11 @@ def full_disk() -> Iterator[None]:
 def test_not_ready_while_writes_are_refused(cloud: Cloud, part: str, caplog: pytest.LogCaptureFixture) -> None:
     ingestor = Ingestor(cloud.catalog, cloud.store, cloud.clock, Metrics())
     write = cloud.catalog.put_series_sets if part == "catalog" else ingestor.put_series_sets
-    with served(cloud, ingestor.require_writable) as base, Client(base_url=base, trust_env=False, timeout=30) as client:
-        assert client.get("/ready").status_code == 200
+    with (
+        served(cloud, ingestor.require_writable) as base,
+        Client(base_url=base, headers=bearer(cloud), trust_env=False, timeout=30) as client,
+    ):
+        assert client.get("/ready").status_code == client.get("/v1/gateways").status_code == 200
         with full_disk():
             with pytest.raises((CatalogDown, StoreDown)):
                 write("press-3", [SeriesSet((SeriesDef("attic", "temperature", "Cel"),))])
@@ -356,7 +359,16 @@ def test_not_ready_while_writes_are_refused(cloud: Cloud, part: str, caplog: pyt
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:8080", "[::2]", "", "10.0.0.1"]
+    "host",
+    [
+        "evil.example",
+        "127.0.0.1.evil.example",
+        "localhost.evil.example:8080",
+        "tidegate",
+        "",
+        "[::1",
+        "evil.example:10.0.0.1",
+    ],
 )
 def test_a_foreign_host_is_refused(client: Client, host: str) -> None:
     response = client.get("/v1/gateways", headers={"host": host})
@@ -364,8 +376,10 @@ def test_a_foreign_host_is_refused(client: Client, host: str) -> None:
     assert problem(response)["type"].endswith("host-unknown")
 
 
-@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1", "127.0.0.1:8080", "[::1]:8080", "[::1]", "127.0.0.2:80"])
-def test_loopback_names_are_served(client: Client, host: str) -> None:
+@pytest.mark.parametrize(
+    "host", ["localhost", "LOCALHOST:1", "127.0.0.1:8080", "[::1]:8080", "[::1]", "127.0.0.2:80", "10.0.0.1"]
+)
+def test_addresses_are_served(client: Client, host: str) -> None:
     assert client.get("/v1/gateways", headers={"host": host}).status_code == 200
 
 
@@ -413,15 +427,21 @@ def _value(text: str, name: str) -> float:
 def test_every_route_and_parameter_is_documented(client: Client) -> None:
     text = DOCS.read_text(encoding="utf-8")
     schema = client.get("/v1/openapi.json").json()
-    sections = {part.split("\n", 1)[0]: part for part in text.split("### GET ")[1:]}
-    declared = {path for path, methods in schema["paths"].items() if set(methods) == {"get"}}
-    assert len(declared) == len(schema["paths"])
-    pages = {"/", "/gateways/{gateway}", "/assets/{name}", "/v1/openapi.json"}
-    assert set(sections) == declared | pages
-    for path, methods in schema["paths"].items():
-        assert methods["get"]["summary"]
-        assert methods["get"]["description"]
-        for parameter in methods["get"].get("parameters", []):
+    sections = {part.split("\n", 1)[0]: part for part in text.split("\n### ")[1:]}
+    declared = {f"{method.upper()} {path}": told for path, of in schema["paths"].items() for method, told in of.items()}
+    pages = {
+        "GET /",
+        "GET /gateways/{gateway}",
+        "GET /assets/{name}",
+        "GET /v1/openapi.json",
+        "GET /login",
+        "POST /login",
+    }
+    assert set(sections) == set(declared) | pages | {"POST /logout"}
+    for name, route in declared.items():
+        assert route["summary"]
+        assert route["description"]
+        for parameter in route.get("parameters", []):
             if parameter["in"] == "query":
-                assert f"`{parameter['name']}`" in sections[path], (path, parameter["name"])
-                assert parameter.get("description"), (path, parameter["name"])
+                assert f"`{parameter['name']}`" in sections[name], (name, parameter["name"])
+                assert parameter.get("description"), (name, parameter["name"])

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from httpx import Client, Response
 
-from tests.unit.cloud_sync.http_api.serving import served
+from tests.unit.cloud_sync.http_api.serving import bearer, served
 from tests.unit.cloud_sync.query.seeding import CLIMATE, NOW_US, Cloud, tick
 from wire.reading import CellState
 
@@ -30,7 +30,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     cloud.push("press-3", 1, {CLIMATE: ticks})
     for n in range(4):
         cloud.hello(f"quiet-{n}", (2 + n, 0))
-    with served(cloud) as base, Client(base_url=base, trust_env=False) as reader:
+    with served(cloud) as base, Client(base_url=base, headers=bearer(cloud), trust_env=False) as reader:
         yield reader
     cloud.close()
 

@@ -11,7 +11,7 @@ from httpx import Client
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.unit.cloud_sync.http_api.serving import served
+from tests.unit.cloud_sync.http_api.serving import bearer, served
 from tests.unit.cloud_sync.query.seeding import CLIMATE, NOW_US, Cloud, tick
 
 S = 1_000_000
@@ -35,7 +35,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     made = Cloud(tmp_path_factory.mktemp("cloud"))
     made.push("press-3", 1, {CLIMATE: [tick(CLIMATE, NOW_US - n * S, 2100, 4000, 101_325) for n in range(60, 0, -1)]})
     made.alarm("press-3", 1, NOW_US - 30 * S)
-    with served(made) as base, Client(base_url=base, trust_env=False, timeout=30) as reader:
+    with served(made) as base, Client(base_url=base, headers=bearer(made), trust_env=False, timeout=30) as reader:
         yield reader
     made.close()
 

@@ -13,7 +13,7 @@ import pytest
 from httpx import Client
 
 from cloud_sync.http_api import live
-from tests.unit.cloud_sync.http_api.serving import served
+from tests.unit.cloud_sync.http_api.serving import bearer, served
 from tests.unit.cloud_sync.query.seeding import CLIMATE, NOW_US, Cloud, tick
 
 S = 1_000_000
@@ -30,7 +30,7 @@ def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
 
 @pytest.fixture
 def client(cloud: Cloud) -> Iterator[Client]:
-    with served(cloud) as base, Client(base_url=base, trust_env=False, timeout=10) as made:
+    with served(cloud) as base, Client(base_url=base, headers=bearer(cloud), trust_env=False, timeout=10) as made:
         yield made
 
 
@@ -105,7 +105,7 @@ def test_streams_end_when_the_service_stops(cloud: Cloud) -> None:
     with ExitStack() as held:
         service = ExitStack()
         base = service.enter_context(served(cloud))
-        client = held.enter_context(Client(base_url=base, trust_env=False, timeout=10))
+        client = held.enter_context(Client(base_url=base, headers=bearer(cloud), trust_env=False, timeout=10))
         lines = held.enter_context(client.stream("GET", "/v1/live", params={"gateway": "press-3"})).iter_lines()
         next(lines)
         started = time.monotonic()

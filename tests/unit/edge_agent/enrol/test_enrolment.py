@@ -18,6 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from cloud_sync import refusals
 from cloud_sync.auth.authority import RECOVERY_DAYS_MAX, Authority, DeviceKey
 from cloud_sync.auth.ca import create_ca
 from cloud_sync.auth.x509_parts import key_pem
@@ -359,8 +360,8 @@ async def test_a_damaged_identity_is_named(device: Device) -> None:
 
 
 async def test_who_is_refused_often_has_to_wait(cloud: Cloud, device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(desk, "REFUSALS_BURST", 3.0)
-    monkeypatch.setattr(desk, "REFUSALS_PER_S", 1e-6)
+    monkeypatch.setattr(refusals, "REFUSALS_BURST", 3.0)
+    monkeypatch.setattr(refusals, "REFUSALS_PER_S", 1e-6)
     wrong = replace(make_token(cloud), secret="a" * 32)
     said = []
     for _ in range(5):

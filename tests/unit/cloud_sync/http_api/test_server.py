@@ -9,14 +9,13 @@ import time
 
 import pytest
 
-from cloud_sync import app
-from cloud_sync.app import Address
+from cloud_sync.http_api import server
 
 
 def test_a_reader_that_takes_nothing_loses_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else it would hold its place in /v1/live, and a half-read answer, for ever."""
-    monkeypatch.setattr(app, "READER_STALL_MS_MAX", 500)
-    with app._listen(Address("127.0.0.1", 0)) as listener, socket.socket() as reader:
+    monkeypatch.setattr(server, "READER_STALL_MS_MAX", 500)
+    with server.listening("127.0.0.1", 0) as listener, socket.socket() as reader:
         listener.listen()
         reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         reader.connect(listener.getsockname())
