@@ -39,6 +39,7 @@ def outbox_options(config: Config) -> OutboxOptions:
         alarm_interval_s=min(defaults.alarm_interval_s, interval_s),
         journal_bytes=config.buffer.journal_size,
         bytes_max=config.buffer.max_size,
+        thins=config.buffer.thin,
         floor_bytes=config.buffer.min_free,
         history_bytes=config.buffer.history_size,
         history_age_s=config.buffer.history_age,

@@ -193,6 +193,7 @@ def buffer_document(stats: OutboxStats, autonomy_s: float | None = None) -> dict
         "oldest_age_s": rounded(stats.oldest_age_s),
         "history_atoms": stats.history_atoms,
         "history_bytes": stats.history_bytes,
+        "rollup_bytes": stats.rollup_bytes,
         "disk_bytes": stats.disk_bytes,
         "used_bytes": stats.used_bytes,
         "disk_bytes_max": stats.disk_bytes_max,

@@ -125,13 +125,13 @@ def _block_head(block: Block, types: list[ValueType]) -> bytes:
 
 
 def _atom_list(segment: Segment) -> bytes:
-    """Runs of equal (gap to the previous atom, cells missing from the grid, ticks of each block)."""
+    """Runs of equal (gap to the previous atom, Seq that its grid has too many or too few, ticks of each block)."""
     columns = [len(block.columns) for block in segment.blocks]
     runs: list[tuple[tuple[int, ...], int]] = []
     previous = segment.atoms[0].first if segment.atoms else 0
     for atom in segment.atoms:
-        absent = sum(n * k for n, k in zip(atom.ticks, columns)) - atom.count
-        row = (atom.first - previous, absent, *atom.ticks)
+        rest = sum(n * k for n, k in zip(atom.ticks, columns)) - atom.count
+        row = (atom.first - previous, rest if segment.kind is Kind.RAW else -rest, *atom.ticks)
         previous = atom.end
         if runs and runs[-1][0] == row:
             runs[-1] = (row, runs[-1][1] + 1)
@@ -173,7 +173,7 @@ def _read_head(reader: Reader) -> tuple[Header, list[list[ValueType]]]:
     uncertainty_us = reader.varint(TIME_US_MAX, "anchor uncertainty")
     anchor = Anchor(boottime_us, boottime_us + offset_us, bool(flags & FLAG_SYNCHRONISED), uncertainty_us)
     blocks, types = _read_block_heads(reader)
-    return Header(priority, kind, anchor, _read_atoms(reader, blocks), blocks), types
+    return Header(priority, kind, anchor, _read_atoms(reader, blocks, kind), blocks), types
 
 
 def _read_block_heads(reader: Reader) -> tuple[tuple[BlockHeader, ...], list[list[ValueType]]]:
@@ -211,7 +211,7 @@ def _read_types(reader: Reader, columns: int) -> list[ValueType]:
     return types
 
 
-def _read_atoms(reader: Reader, blocks: tuple[BlockHeader, ...]) -> tuple[AtomRef, ...]:
+def _read_atoms(reader: Reader, blocks: tuple[BlockHeader, ...], kind: Kind) -> tuple[AtomRef, ...]:
     count = reader.varint(ATOMS_MAX, "number of atoms")
     if count * len(blocks) > TICKS_ENTRIES_MAX:
         raise SegmentCorrupt(f"{count} atoms of {len(blocks)} blocks, over {TICKS_ENTRIES_MAX} entries")
@@ -220,9 +220,13 @@ def _read_atoms(reader: Reader, blocks: tuple[BlockHeader, ...]) -> tuple[AtomRe
     while len(atoms) < count:
         repeats = reader.varint(count - len(atoms), "atoms in a run")
         gap = reader.varint(SEQ_MAX, "gap")
-        absent = reader.varint(MESSAGE_CELLS_MAX, "absent cells")
+        rest = (
+            -reader.varint(MESSAGE_CELLS_MAX, "absent cells")
+            if kind is Kind.RAW
+            else reader.varint(SEQ_MAX, "more Seq")
+        )
         ticks = tuple([reader.varint(MESSAGE_CELLS_MAX, "ticks of an atom") for _ in blocks])
-        taken = sum(n * block.columns for n, block in zip(ticks, blocks)) - absent
+        taken = sum(n * block.columns for n, block in zip(ticks, blocks)) + rest
         if repeats < 1 or taken < 1 or at + repeats * (gap + taken) > SEQ_MAX:
             raise SegmentCorrupt(f"a run of {repeats} atoms with {taken} cells each after Seq {at}")
         for _ in range(repeats):
@@ -249,7 +253,12 @@ def _check_stamps(block: Block) -> None:
 
 
 def check_counts(header: Header, planes: list[NDArray[np.uint8] | None]) -> None:
-    """The ABSENT cells in each atom's ticks must be as many as its count leaves out. planes: states of each block."""
+    """The ABSENT cells in each atom's ticks must be as many as its count leaves out. planes: states of each block.
+
+    The count of a roll-up is that of other readings: its own cells say nothing of it.
+    """
+    if header.kind is not Kind.RAW:
+        return
     absent = np.zeros(len(header.atoms), np.int64)
     for index, states in enumerate(planes):
         if states is not None:

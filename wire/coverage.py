@@ -1,6 +1,7 @@
 """What the cloud has of one epoch, and the one rule that makes delivery exactly once.
 
 State of a Seq: missing → tombstoned → stored, never back. Stored wins: a tombstoned range may still be stored later.
+A roll-up stores no Seq: its readings are gone, and are tombstoned with it. That it is there is noted apart (`rolled`).
 The catalog's transaction, the simulator and the tests all decide by this file.
 """
 
@@ -22,14 +23,20 @@ class Fit(Enum):
 
 
 class Coverage:
-    """The disjoint sets of stored and of tombstoned Seq of one (gateway, epoch). Both only grow, or move to stored."""
+    """The disjoint sets of stored and of tombstoned Seq of one (gateway, epoch). Both only grow, or move to stored.
 
-    __slots__ = ("stored", "tombstoned")
+    `rolled` is the part of tombstoned that a roll-up stands for.
+    """
 
-    def __init__(self, stored: RangeSet | None = None, tombstoned: RangeSet | None = None) -> None:
-        """Takes the sets over; what is in both counts as stored."""
+    __slots__ = ("rolled", "stored", "tombstoned")
+
+    def __init__(
+        self, stored: RangeSet | None = None, tombstoned: RangeSet | None = None, rolled: RangeSet | None = None
+    ) -> None:
+        """Takes the sets over; what is in two of them counts as stored, else as rolled up."""
         self.stored = RangeSet() if stored is None else stored
-        self.tombstoned = RangeSet() if tombstoned is None else tombstoned - self.stored
+        self.rolled = RangeSet() if rolled is None else rolled - self.stored
+        self.tombstoned = ((RangeSet() if tombstoned is None else tombstoned) | self.rolled) - self.stored
 
     def classify(self, atoms: Iterable[Range]) -> Fit:
         """Compare a message's atoms (half-open ranges) with what is stored; tombstones do not count.
@@ -56,6 +63,20 @@ class Coverage:
             assert not self.stored.overlaps(first, end), f"Seq {first}..{end} is stored twice"
             self.stored.add(first, end)
             self.tombstoned.discard(first, end)
+            self.rolled.discard(first, end)
+
+    def classify_rollup(self, first: int, end: int) -> Fit:
+        """COVERED where every reading of first..end is stored, itself or in a roll-up; else DISJOINT: store it.
+
+        Never OVERLAP: a roll-up cannot be cut, and what of it is stored raw stays so beside it.
+        """
+        return Fit.COVERED if (self.stored | self.rolled).contains(first, end) else Fit.DISJOINT
+
+    def store_rollup(self, first: int, end: int) -> None:
+        """The roll-up of first..end is durable now; its readings are given up, but those that are stored."""
+        for lost_first, lost_end in RangeSet([(first, end)]) - self.stored:
+            self.rolled.add(lost_first, lost_end)
+            self.tombstoned.add(lost_first, lost_end)
 
     def tombstone(self, first: int, end: int) -> None:
         """first..end was given up; what is stored stays stored. Doing it again changes nothing."""

@@ -45,7 +45,7 @@ class Kind(IntEnum):
     """What an atom holds: readings as taken, or what thinning left of them (identity = epoch, range, kind)."""
 
     RAW = 0
-    ROLLUP_1 = 1  # reserved: min, max, mean, count per minute
+    ROLLUP_1 = 1  # least, greatest, mean and count per minute: `wire.rollup`
     ROLLUP_2 = 2  # reserved: per hour
 
 

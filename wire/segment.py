@@ -21,7 +21,10 @@ SCORE_NONE = 255  # score code of a cell that no detector scored; 0 is quiet
 
 @dataclass(frozen=True, slots=True)
 class AtomRef:
-    """One atom's place in a segment: Seq first..first+count, and how many ticks of each block are its."""
+    """One atom's place in a segment: Seq first..first+count, and how many ticks of each block are its.
+
+    Of a roll-up `count` is of the readings that it stands for, at least as many as it has cells.
+    """
 
     first: int
     count: int

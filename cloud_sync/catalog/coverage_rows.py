@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from cloud_sync.catalog.database import portions
-from cloud_sync.catalog.schema import STORED, TOMBSTONED, coverage
+from cloud_sync.catalog.schema import ROLLED_UP, STORED, TOMBSTONED, coverage
 from wire.coverage import Coverage
 from wire.ranges import Range, RangeSet
 
@@ -35,8 +35,12 @@ class CoverageRows:
 
     def after(self) -> set[_Row]:
         """The rows that should be there now."""
-        stored = {(first, end, STORED) for first, end in self.coverage.stored}
-        return stored | {(first, end, TOMBSTONED) for first, end in self.coverage.tombstoned}
+        of_state = {
+            STORED: self.coverage.stored,
+            TOMBSTONED: self.coverage.tombstoned - self.coverage.rolled,
+            ROLLED_UP: self.coverage.rolled,
+        }
+        return {(first, end, state) for state, ranges in of_state.items() for first, end in ranges}
 
 
 def load(connection: Connection, fragments: Mapping[int, int], windows: Mapping[int, Range]) -> dict[int, CoverageRows]:
@@ -68,10 +72,10 @@ def load_whole(connection: Connection, epoch_ids: Sequence[int]) -> dict[int, Co
 
 def from_rows(rows: set[_Row]) -> Coverage:
     """Rows to sets."""
-    sets = {STORED: RangeSet(), TOMBSTONED: RangeSet()}
+    sets = {STORED: RangeSet(), TOMBSTONED: RangeSet(), ROLLED_UP: RangeSet()}
     for first, end, state in sorted(rows):
         sets[state].add(first, end)
-    return Coverage(sets[STORED], sets[TOMBSTONED])
+    return Coverage(sets[STORED], sets[TOMBSTONED], sets[ROLLED_UP])
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +97,10 @@ def save(connection: Connection, rows: Mapping[int, CoverageRows]) -> dict[int, 
             {"epoch_id": epoch_id, "first": first, "end": end, "state": state}
             for first, end, state in after - entry.before
         ]
-        stored, tombstoned = (_count(after, state) - _count(entry.before, state) for state in (STORED, TOMBSTONED))
-        growth[epoch_id] = Growth(len(after) - len(entry.before), stored, tombstoned)
+        stored, tombstoned, rolled = (
+            _count(after, state) - _count(entry.before, state) for state in (STORED, TOMBSTONED, ROLLED_UP)
+        )
+        growth[epoch_id] = Growth(len(after) - len(entry.before), stored, tombstoned + rolled)
     if gone:
         connection.execute(_delete, gone)
     if new:

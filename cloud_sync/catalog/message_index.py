@@ -8,11 +8,23 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from cloud_sync.catalog.catalog import MessageRow
-from cloud_sync.catalog.schema import epoch, message, message_set, pack
+from cloud_sync.catalog.schema import STORED, coverage, epoch, message, message_set, pack
 from wire.ranges import SEQ_MAX
+from wire.reading import Kind
 
 _epochs = sa.select(epoch.c.id, epoch.c.epoch, epoch.c.offset_us, epoch.c.synchronised, epoch.c.span_max_us).where(
     epoch.c.gateway == sa.bindparam("gateway")
+)
+# A roll-up whose readings have all come after all, from a copy of the card, tells nothing more.
+_as_taken = (
+    sa.select(coverage.c.first)
+    .where(
+        coverage.c.epoch_id == message.c.epoch_id,
+        coverage.c.state == STORED,
+        coverage.c.first <= message.c.first,
+        coverage.c.end >= message.c.first + message.c.cells,
+    )
+    .exists()
 )
 _by_set = (
     sa.select(
@@ -27,6 +39,7 @@ _by_set = (
         message_set.c.boot_max_us < sa.bindparam("last"),
         message.c.boot_min_us < sa.bindparam("end"),
         message.c.id > sa.bindparam("after"),
+        sa.or_(message.c.kind == int(Kind.RAW), sa.not_(_as_taken)),
     )
     .distinct()
 )

@@ -17,8 +17,10 @@ from cloud_sync.catalog.epoch_rows import EpochName, EpochRow
 from cloud_sync.catalog.schema import epoch, gateway, message, message_set, meta, pack
 from cloud_sync.catalog.series_rows import SeriesRows, Use
 from cloud_sync.errors import PackExpired
-from wire.coverage import Fit
+from wire.coverage import Coverage, Fit
 from wire.ranges import SEQ_MAX, Range
+from wire.reading import Kind
+from wire.segment import Header
 from wire.sync.outcomes import AlreadyStored, CatalogOutcome, Overlaps, Stored, UnknownSeries
 
 _seen = gateway.update().where(gateway.c.id.in_(sa.bindparam("ids", expanding=True))).values(last_seen_us=now_us)
@@ -89,7 +91,7 @@ def covered(connection: Connection, entries: Sequence[PackEntry]) -> list[bool]:
     whole = coverage_rows.load_whole(connection, list(ids.values()))
     return [
         (row_id := ids.get((entry.gateway, entry.epoch))) is not None
-        and whole[row_id].classify((atom.first, atom.end) for atom in entry.header.atoms) is Fit.COVERED
+        and _fit(whole[row_id], entry.header) is Fit.COVERED
         for entry in entries
     ]
 
@@ -127,8 +129,7 @@ def _decide(connection: Connection, work: _Work, entry: PackEntry, defined: Coll
     row = work.epochs[entry.gateway, entry.epoch]
     row.next_seq = max(row.next_seq, entry.next_seq)
     coverage = work.coverage[row.id].coverage
-    atoms = [(atom.first, atom.end) for atom in entry.header.atoms]
-    fit = coverage.classify(atoms)
+    fit = _fit(coverage, entry.header)
     if fit is Fit.COVERED:
         return AlreadyStored()
     if fit is Fit.OVERLAP:
@@ -138,13 +139,24 @@ def _decide(connection: Connection, work: _Work, entry: PackEntry, defined: Coll
     unknown = tuple(block.set_id for block in entry.header.blocks if block.set_id not in defined)
     if unknown:
         return UnknownSeries(unknown)
-    coverage.store(atoms)
+    atoms = [(atom.first, atom.end) for atom in entry.header.atoms]
+    if entry.header.kind is Kind.RAW:
+        coverage.store(atoms)
+    else:
+        coverage.store_rollup(*atoms[0])
     row.next_seq = max(row.next_seq, *(end for _, end in atoms))
     row.span_max_us = max(row.span_max_us, min(entry.t_max_us - entry.t_min_us, SEQ_MAX))  # an int64 of the database
     if row.take_anchor(entry.header.anchor):
         work.offsets.append({"epoch_id": row.id, "version": row.offset_version, **row.offset_values()})
     work.stored.append((entry, row.id))
     return Stored()
+
+
+def _fit(coverage: Coverage, header: Header) -> Fit:
+    """How a message lies to what is stored. A roll-up is alone in its message: `ingest.check`."""
+    if header.kind is Kind.RAW:
+        return coverage.classify((atom.first, atom.end) for atom in header.atoms)
+    return coverage.classify_rollup(header.atoms[0].first, header.atoms[0].end)
 
 
 def _insert_messages(connection: Connection, ticket: PackTicket, work: _Work) -> None:

@@ -26,6 +26,7 @@ SCHEMA_VERSION = 5
 
 STORED = 0  # coverage.state; stored wins over tombstoned
 TOMBSTONED = 1
+ROLLED_UP = 2  # tombstoned, and a roll-up stands for it
 
 metadata = MetaData()
 

@@ -22,7 +22,9 @@ ARROW = "application/vnd.apache.arrow.stream"  # IANA media type of the IPC stre
 
 
 def rows_arrow(answer: RowAnswer) -> bytes:
-    """time, series, unit, value (null in a gap), quality, gap: one reading per row, by time."""
+    """time, series, unit, value (null in a gap), quality, gap: one reading per row, by time.
+
+    A roll-up has its mean as value, and count, min and max."""
     import pyarrow as pa
 
     rows = answer.rows
@@ -35,6 +37,9 @@ def rows_arrow(answer: RowAnswer) -> bytes:
             "value": pa.array(rows.values, mask=gaps),
             "quality": pa.array(rows.quality),
             "gap": _named(rows.states, GAP_NAMES, mask=~gaps),
+            "count": pa.array(np.maximum(rows.counts, 0), mask=gaps | (rows.counts == 0)),
+            "min": pa.array(rows.lows, mask=gaps | (rows.counts == 0)),
+            "max": pa.array(rows.highs, mask=gaps | (rows.counts == 0)),
         },
         {"cursor": answer.cursor, "next_page_token": answer.page_token, "notices": json.dumps(answer.notices)},
     )

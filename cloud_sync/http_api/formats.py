@@ -19,7 +19,7 @@ from wire.reading import CellState, Quality
 TimeUnit = Literal["ms", "us"]
 US_PER: dict[TimeUnit, int] = {"ms": 1_000, "us": 1}
 
-ROW_COLUMNS = "time,series,value,unit,quality,gap"
+ROW_COLUMNS = "time,series,value,unit,quality,gap,count,min,max"
 BUCKET_COLUMNS = "time,series,unit,count,min,max,mean,gaps"
 
 _QUALITY_NAMES = ["|".join(str(bit.name).lower() for bit in Quality if bits & bit) for bits in range(256)]
@@ -57,6 +57,9 @@ def rows_json(answer: RowAnswer, unit: TimeUnit) -> bytes:
         gaps = np.flatnonzero(states != CellState.VALUE).tolist()
         for index in gaps:
             values[index] = None
+        rolled = np.flatnonzero(rows.counts[own]).tolist()
+        counts = np.maximum(rows.counts[own], 0).tolist()
+        lows, highs = json_numbers(rows.lows[own]), json_numbers(rows.highs[own])
         series.append(
             {
                 "name": line.name,
@@ -64,6 +67,11 @@ def rows_json(answer: RowAnswer, unit: TimeUnit) -> bytes:
                 "times": times,
                 "values": values,
                 "quality": rows.quality[own].tolist(),
+                "rollups": [
+                    {"time": times[at], "count": counts[at], "min": lows[at], "max": highs[at]}
+                    for at in rolled
+                    if states[at] == CellState.VALUE
+                ],
                 "gaps": [{"time": times[index], "reason": GAP_NAMES[states[index]]} for index in gaps],
             }
         )
@@ -118,6 +126,8 @@ def buckets_json(answer: BucketAnswer, unit: TimeUnit) -> bytes:
 def rows_csv(answer: RowAnswer, unit: TimeUnit, header: bool) -> bytes:
     """One reading per line, by time. Floats are the shortest text that reads back to the same number.
 
+    A roll-up has its mean as value, and count, min and max.
+
     Raises ObjectMissing when readings of the page cannot be read.
     """
     _whole(answer)
@@ -127,13 +137,17 @@ def rows_csv(answer: RowAnswer, unit: TimeUnit, header: bool) -> bytes:
     text = [ROW_COLUMNS + "\r\n"] if header else []
     text += [
         f"{time},{names[line]},{'' if state else repr(value)},{units[line]},"
-        f"{_QUALITY_NAMES[quality]},{GAP_NAMES[state]}\r\n"
-        for time, line, value, state, quality in zip(
+        f"{_QUALITY_NAMES[quality]},{GAP_NAMES[state]},"
+        f"{f'{max(count, 0)},{low!r},{high!r}' if count and not state else ',,'}\r\n"
+        for time, line, value, state, quality, count, low, high in zip(
             rfc3339(rows.times, unit),
             rows.lines.tolist(),
             rows.values.tolist(),
             rows.states.tolist(),
             rows.quality.tolist(),
+            rows.counts.tolist(),
+            rows.lows.tolist(),
+            rows.highs.tolist(),
             strict=True,
         )
     ]

@@ -228,14 +228,24 @@ class Gap(BaseModel):
     reason: str
 
 
+class RollupRecord(BaseModel):
+    """A row that is no reading: what the gateway kept of a minute, from `time` on, when its disk was full."""
+
+    time: int
+    count: int = Field(description="How many values; the row's value is their mean.")
+    min: Number
+    max: Number
+
+
 class RowSeries(BaseModel):
-    """Readings of one series in columns, by time; a null value is a gap."""
+    """Readings of one series in columns, by time; a null value is a gap, and `rollups` names those that are means."""
 
     name: str
     unit: str
     times: list[int]
     values: list[Number]
     quality: list[int]
+    rollups: list[RollupRecord]
     gaps: list[Gap]
 
 

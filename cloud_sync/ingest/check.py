@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from wire.errors import SegmentCorrupt, UnsupportedFormat
 from wire.reading import Kind
+from wire.rollup import rollup_types
 from wire.segment import Header
 from wire.series import DTYPES, SeriesSet, StampUnit, ValueType
 from wire.sync.outcomes import Corrupt, UnknownSeries
@@ -18,6 +19,7 @@ log = logging.getLogger(__name__)
 CORRUPT = "segment-corrupt"
 UNSUPPORTED = "format-unsupported"
 KIND = "kind-unsupported"
+ALONE = "rollup-not-alone"
 SHAPE = "series-mismatch"
 DECODER = "decoder-failed"
 
@@ -33,6 +35,10 @@ class Shape:
     def of(cls, series_set: SeriesSet) -> Shape:
         """The shape that a definition asks for."""
         return cls(tuple(series_set.value_types), series_set.stamp_unit)
+
+    def rolled_up(self) -> Shape:
+        """The shape of its roll-ups."""
+        return Shape(rollup_types(self.value_types), self.stamp_unit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +63,10 @@ def check(segment: bytes) -> Checked | Corrupt:
         log.exception("decoder failed bytes=%d start=%s", len(segment), segment[:32].hex())
         return Corrupt(DECODER, "the decoder failed on these bytes; the service's log has the details")
     header = verified.header
-    if header.kind is not Kind.RAW:
+    if header.kind not in (Kind.RAW, Kind.ROLLUP_1):
         return Corrupt(KIND, f"kind {header.kind.name} is not taken yet")
+    if header.kind is not Kind.RAW and len(header.atoms) != 1:
+        return Corrupt(ALONE, f"a message of {len(header.atoms)} roll-ups; each is stored, or known, by itself")
     shapes = {
         block.set_id: Shape(value_types, block.stamp_unit)
         for block, value_types in zip(header.blocks, verified.value_types)
@@ -72,8 +80,9 @@ def compare(checked: Checked, defined: Mapping[int, Shape]) -> UnknownSeries | C
     if unknown:
         return UnknownSeries(unknown)
     for set_id, shape in checked.shapes.items():
-        if shape != defined[set_id]:
-            detail = f"set {set_id:016x} is {_describe(defined[set_id])}, the message has {_describe(shape)}"
+        asked = defined[set_id] if checked.header.kind is Kind.RAW else defined[set_id].rolled_up()
+        if shape != asked:
+            detail = f"set {set_id:016x} is {_describe(asked)}, the message has {_describe(shape)}"
             return Corrupt(SHAPE, detail)
     return None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from cloud_sync.catalog.catalog import MessageRow
 from cloud_sync.query.plan import Column, Plan
 from wire.errors import SegmentCorrupt
-from wire.reading import CellState, Quality
+from wire.reading import CellState, Kind, Quality
+from wire.rollup import RollupColumns, rollup_columns
 from wire.segment import Block, Segment
 
 GAP_CODES = 256
@@ -24,10 +25,20 @@ def gap_name(state: int) -> str:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Rolled:
+    """What a roll-up's cells stand for, (k, n) each: least and greatest value, and how many values (int64)."""
+
+    lows: NDArray[np.float64]
+    highs: NDArray[np.float64]
+    counts: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Slice:
     """k lines by n ticks. times: int64 (n,), wall-clock microseconds, ascending. The others are (k, n).
 
-    values hold NaN where states is not VALUE. ABSENT cells are not readings: skip them.
+    values hold NaN where states is not VALUE. ABSENT cells are not readings: skip them. Values of a
+    roll-up are means.
     """
 
     message_id: int
@@ -36,6 +47,7 @@ class Slice:
     values: NDArray[np.float64]
     states: NDArray[np.uint8]
     quality: NDArray[np.uint8]
+    rolled: Rolled | None = None
 
 
 def slices(segment: Segment, row: MessageRow, plan: Plan, start_us: int, end_us: int) -> Iterator[Slice]:
@@ -44,8 +56,10 @@ def slices(segment: Segment, row: MessageRow, plan: Plan, start_us: int, end_us:
         columns = plan.columns.get(block.set_id)
         if columns is None:
             continue
-        if any(column.index >= len(block.columns) for column in columns):
-            raise SegmentCorrupt(f"message {row.id}: a block has {len(block.columns)} columns, fewer than its set")
+        rollup = None if segment.kind is Kind.RAW else rollup_columns(block)
+        series = block.columns if rollup is None else rollup.means
+        if any(column.index >= len(series) for column in columns):
+            raise SegmentCorrupt(f"message {row.id}: a block has {len(series)} columns, fewer than its set")
         times = block.stamps * block.stamp_unit.us + row.offset_us
         keep = (times >= start_us) & (times < end_us)
         count = int(np.count_nonzero(keep))
@@ -56,17 +70,21 @@ def slices(segment: Segment, row: MessageRow, plan: Plan, start_us: int, end_us:
         if np.any(np.diff(times) < 0):
             order = np.argsort(times, kind="stable")
             ticks, times = ticks[order], times[order]
-        yield _cut(block, columns, ticks, times, row)
+        yield _cut(block, series, columns, ticks, times, row, rollup)
 
 
 def _cut(
-    block: Block, columns: tuple[Column, ...], ticks: NDArray[np.intp], times: NDArray[np.int64], row: MessageRow
+    block: Block,
+    series: Sequence[NDArray[np.generic]],
+    columns: tuple[Column, ...],
+    ticks: NDArray[np.intp],
+    times: NDArray[np.int64],
+    row: MessageRow,
+    rollup: RollupColumns | None,
 ) -> Slice:
     picked = np.array([column.index for column in columns], dtype=np.intp)
     shape = (len(picked), len(ticks))
-    values = np.empty(shape, dtype=np.float64)
-    for place, column in enumerate(columns):
-        values[place] = column.definition.values(block.columns[column.index][ticks])
+    values = _values(series, columns, ticks)
     grid = np.ix_(picked, ticks)
     states = np.zeros(shape, dtype=np.uint8) if block.states is None else block.states[grid]
     quality = np.zeros(shape, dtype=np.uint8) if block.quality is None else block.quality[grid]
@@ -74,4 +92,21 @@ def _cut(
         quality = quality | np.uint8(Quality.CLOCK_UNSURE)
     values[states != CellState.VALUE] = np.nan
     lines = np.array([column.line for column in columns], dtype=np.intp)
-    return Slice(row.id, lines, times, values, states, quality)
+    rolled = None if rollup is None else _rolled(rollup, columns, ticks)
+    return Slice(row.id, lines, times, values, states, quality, rolled)
+
+
+def _values(
+    series: Sequence[NDArray[np.generic]], columns: tuple[Column, ...], ticks: NDArray[np.intp]
+) -> NDArray[np.float64]:
+    values = np.empty((len(columns), len(ticks)), dtype=np.float64)
+    for place, column in enumerate(columns):
+        values[place] = column.definition.values(series[column.index][ticks])
+    return values
+
+
+def _rolled(rollup: RollupColumns, columns: tuple[Column, ...], ticks: NDArray[np.intp]) -> Rolled:
+    """A negative factor of the definition swaps least and greatest."""
+    one, other = _values(rollup.lows, columns, ticks), _values(rollup.highs, columns, ticks)
+    counts = np.array([rollup.counts[column.index][ticks] for column in columns], dtype=np.int64)
+    return Rolled(np.minimum(one, other), np.maximum(one, other), counts)

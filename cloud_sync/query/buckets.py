@@ -48,16 +48,20 @@ class Buckets:
         self._codes = np.zeros((lines, GAP_CODES), dtype=np.int64)
 
     def add(self, part: Slice) -> None:
-        """Fold one slice in."""
+        """Fold one slice in; a roll-up counts as the readings that it stands for."""
         bucket = part.times // self._step_us - self._first
         edges = np.concatenate(([0], np.flatnonzero(np.diff(bucket)) + 1))
         where = (part.lines[:, None], bucket[edges][None, :])
-        finite = np.isfinite(part.values)
+        rolled = part.rolled
+        finite = np.isfinite(part.values) if rolled is None else np.isfinite(part.values) & (rolled.counts > 0)
+        lows, highs = (part.values, part.values) if rolled is None else (rolled.lows, rolled.highs)
+        counts = finite if rolled is None else np.where(finite, rolled.counts, 0)
+        totals = part.values if rolled is None else part.values * rolled.counts
         gap = ~finite & (part.states != CellState.ABSENT)
-        np.minimum.at(self._minimum, where, np.minimum.reduceat(np.where(finite, part.values, np.inf), edges, axis=1))
-        np.maximum.at(self._maximum, where, np.maximum.reduceat(np.where(finite, part.values, -np.inf), edges, axis=1))
-        np.add.at(self._total, where, np.add.reduceat(np.where(finite, part.values, 0.0), edges, axis=1))
-        np.add.at(self._count, where, np.add.reduceat(finite, edges, axis=1, dtype=np.int64))
+        np.minimum.at(self._minimum, where, np.minimum.reduceat(np.where(finite, lows, np.inf), edges, axis=1))
+        np.maximum.at(self._maximum, where, np.maximum.reduceat(np.where(finite, highs, -np.inf), edges, axis=1))
+        np.add.at(self._total, where, np.add.reduceat(np.where(finite, totals, 0.0), edges, axis=1))
+        np.add.at(self._count, where, np.add.reduceat(counts, edges, axis=1, dtype=np.int64))
         if gap.any():
             np.add.at(self._gaps, where, np.add.reduceat(gap, edges, axis=1, dtype=np.int64))
             line = np.broadcast_to(part.lines[:, None], gap.shape)[gap]

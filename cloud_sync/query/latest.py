@@ -35,7 +35,9 @@ class Newest:
         self._values: dict[int, tuple[int, float]] = {}
 
     def add(self, part: Slice) -> None:
-        """Fold one slice in."""
+        """Fold one slice in; a mean is no reading."""
+        if part.rolled is not None:
+            return
         for row, line in enumerate(part.lines.tolist()):
             states = part.states[row]
             cells = np.flatnonzero(states != CellState.ABSENT)

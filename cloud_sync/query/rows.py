@@ -21,13 +21,20 @@ Slicer = Callable[[MessageRow], Sequence[Slice]]  # the slices of one message th
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rows:
-    """Cells in order of time, then of the plan's lines. `values` are NaN where `states` is not VALUE (a gap)."""
+    """Cells in order of time, then of the plan's lines. `values` are NaN where `states` is not VALUE (a gap).
+
+    `counts` is 0 for a reading as it was taken. Else the row is a roll-up of a minute, of so many values (-1: of none),
+    and `lows` and `highs` are the least and the greatest.
+    """
 
     times: NDArray[np.int64]
     lines: NDArray[np.intp]
     values: NDArray[np.float64]
     states: NDArray[np.uint8]
     quality: NDArray[np.uint8]
+    counts: NDArray[np.int64]
+    lows: NDArray[np.float64]
+    highs: NDArray[np.float64]
 
     def __len__(self) -> int:
         return len(self.times)
@@ -43,6 +50,9 @@ class _Gathered:
     states: list[NDArray[np.uint8]] = field(default_factory=list)
     quality: list[NDArray[np.uint8]] = field(default_factory=list)
     messages: list[NDArray[np.int64]] = field(default_factory=list)
+    counts: list[NDArray[np.int64]] = field(default_factory=list)
+    lows: list[NDArray[np.float64]] = field(default_factory=list)
+    highs: list[NDArray[np.float64]] = field(default_factory=list)
     cells: int = 0
 
     def add(self, part: Slice) -> None:
@@ -54,6 +64,12 @@ class _Gathered:
         self.states.append(part.states[taken])
         self.quality.append(part.quality[taken])
         self.messages.append(np.full(count, part.message_id, dtype=np.int64))
+        rolled = part.rolled
+        self.lows.append((part.values if rolled is None else rolled.lows)[taken])
+        self.highs.append((part.values if rolled is None else rolled.highs)[taken])
+        self.counts.append(
+            np.zeros(count, np.int64) if rolled is None else np.where(rolled.counts > 0, rolled.counts, -1)[taken]
+        )
         self.cells += count
 
     def before(self, time_us: int) -> int:
@@ -63,13 +79,19 @@ class _Gathered:
     def rows(self, horizon_us: int, first: int, count: int) -> Rows:
         """Cells before the horizon in order, `count` of them from number `first` on."""
         if not self.times:
-            return Rows(np.empty(0, np.int64), np.empty(0, np.intp), np.empty(0), *(np.empty(0, np.uint8),) * 2)
+            nothing = np.empty(0)
+            planes = (np.empty(0, np.uint8),) * 2
+            return Rows(
+                np.empty(0, np.int64), np.empty(0, np.intp), nothing, *planes, np.empty(0, np.int64), *[nothing] * 2
+            )
         times, lines = np.concatenate(self.times), np.concatenate(self.lines)
         order = np.lexsort((np.concatenate(self.messages), lines, times))
         complete = int(np.count_nonzero(times < horizon_us))
         order = order[:complete][first : first + count]
-        values, states = np.concatenate(self.values), np.concatenate(self.states)
-        return Rows(times[order], lines[order], values[order], states[order], np.concatenate(self.quality)[order])
+        values, lows, highs = (np.concatenate(part)[order] for part in (self.values, self.lows, self.highs))
+        states, quality = (np.concatenate(part)[order] for part in (self.states, self.quality))
+        counts = np.concatenate(self.counts)[order]
+        return Rows(times[order], lines[order], values, states, quality, counts, lows, highs)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import Any, TextIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_agent.buffer.source import Source, atoms, series_sets
 from edge_agent.outbox.keys import number_of
 from wire.codec import decode
 from wire.errors import WireError
-from wire.reading import CellState, Quality
+from wire.reading import CellState, Kind, Quality
+from wire.rollup import RollupColumns, rollup_columns
 from wire.scores import decode_scores
 from wire.segment import Block, Segment
 from wire.series import SeriesSet
 
-COLUMNS = ("time", "series", "value", "unit", "gap", "quality", "score", "synchronised", "boot", "seq", "delivered")
+COLUMNS = (
+    *("time", "series", "value", "unit", "gap", "quality", "score", "synchronised", "boot", "seq", "delivered"),
+    *("count", "min", "max"),  # of roll-ups only
+)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -79,7 +84,9 @@ def export(source: Source, choice: Choice, out: TextIO, *, as_json: bool) -> Exp
 
 
 def _rows(segment: Segment, sets: dict[int, SeriesSet], choice: Choice) -> Iterator[dict[str, Any]]:
-    """The cells of an atom in Seq order: its ticks by (stamp, set), the cells of a tick in column order."""
+    """The cells of an atom in Seq order: its ticks by (stamp, set), the cells of a tick in column order.
+
+    Those of a roll-up have its first Seq."""
     seq = segment.atoms[0].first if segment.atoms else 0
     offset_us = segment.anchor.offset_us
     ticks = sorted(
@@ -87,14 +94,15 @@ def _rows(segment: Segment, sets: dict[int, SeriesSet], choice: Choice) -> Itera
         for number, block in enumerate(segment.blocks)
         for at, stamp in enumerate(block.stamps)
     )
-    values = [_values(block, sets.get(block.set_id)) for block in segment.blocks]
+    rolled = segment.kind is not Kind.RAW
+    values = [_values(block, sets.get(block.set_id), rolled=rolled) for block in segment.blocks]
     for stamp_us, number, at in ticks:
         block = segment.blocks[number]
         time_us = stamp_us + offset_us
         chosen = (choice.from_us is None or choice.from_us <= time_us) and (
             choice.to_us is None or time_us < choice.to_us
         )
-        for column, (name, unit, numbers, scores) in enumerate(values[number]):
+        for column, (name, unit, numbers, scores, stats) in enumerate(values[number]):
             state = 0 if block.states is None else int(block.states[column, at])
             if state == CellState.ABSENT:
                 continue
@@ -111,22 +119,41 @@ def _rows(segment: Segment, sets: dict[int, SeriesSet], choice: Choice) -> Itera
                     "score": None if score is None else round(score, 6),
                     "synchronised": segment.anchor.synchronised,
                     "seq": seq,
+                    **({"count": None, "min": None, "max": None} if stats is None or state else stats(at)),
                 }
-            seq += 1
+            seq += 0 if rolled else 1
 
 
-def _values(block: Block, defined: SeriesSet | None) -> list[tuple[str, str, Any, Any]]:
-    """Per column: name, unit, values in that unit, scores."""
+_Column = tuple[str, str, Any, Any, Callable[[int], dict[str, Any]] | None]
+
+
+def _values(block: Block, defined: SeriesSet | None, *, rolled: bool) -> list[_Column]:
+    """Per series: name, unit, values in that unit, scores; of a roll-up, whose values are means, the rest."""
     scores = None if block.scores is None else decode_scores(block.scores)
-    found: list[tuple[str, str, Any, Any]] = []
-    for column, raw in enumerate(block.columns):
+    rollup = rollup_columns(block) if rolled else None
+    found: list[_Column] = []
+    for column, raw in enumerate(block.columns if rollup is None else rollup.means):
         own = None if scores is None else scores[column]
-        if defined is None or column >= len(defined.series):
-            found.append((f"{block.set_id:016x}/{column}", "", raw.astype(np.float64), own))
-        else:
-            series = defined.series[column]
-            found.append((series.name, series.unit, series.values(raw), own))
+        known = defined is not None and column < len(defined.series)
+        series = defined.series[column] if defined is not None and known else None
+        convert = _plain if series is None else series.values
+        name, unit = (f"{block.set_id:016x}/{column}", "") if series is None else (series.name, series.unit)
+        stats = None if rollup is None else _stats(rollup, column, convert)
+        found.append((name, unit, convert(raw), own, stats))
     return found
+
+
+def _plain(raw: NDArray[np.generic]) -> NDArray[np.float64]:
+    return raw.astype(np.float64)
+
+
+def _stats(
+    rollup: RollupColumns, column: int, convert: Callable[[NDArray[np.generic]], NDArray[np.float64]]
+) -> Callable[[int], dict[str, Any]]:
+    """A negative factor of the definition swaps least and greatest."""
+    counts = rollup.counts[column].tolist()
+    ends = np.sort(np.array([convert(rollup.lows[column]), convert(rollup.highs[column])]), axis=0)
+    return lambda at: {"count": counts[at], "min": _number(ends[0, at]), "max": _number(ends[1, at])}
 
 
 def _number(value: np.float64) -> float | str:

@@ -12,6 +12,8 @@ from edge_agent.outbox.keys import first_of, number_of
 from edge_agent.outbox.proof import fault_of
 from wire.codec import decode
 from wire.errors import WireError
+from wire.reading import Kind
+from wire.rollup import rollup_types
 from wire.segment import Segment
 from wire.series import SeriesSet
 
@@ -82,6 +84,7 @@ def _unlike(segment: Segment, sets: dict[int, SeriesSet]) -> str:
         defined = sets.get(block.set_id)
         if defined is None:
             return f"series set {block.set_id:016x} is not defined here"
-        if len(block.columns) != len(defined.series):
-            return f"{len(block.columns)} columns, series set {block.set_id:016x} has {len(defined.series)}"
+        types = defined.value_types if segment.kind is Kind.RAW else rollup_types(defined.value_types)
+        if len(block.columns) != len(types):
+            return f"{len(block.columns)} columns, series set {block.set_id:016x} asks for {len(types)}"
     return ""

@@ -122,6 +122,7 @@ class BufferSection(Section, frozen=True):
 
     max_size: Annotated[int, _size(8_000_000, 1 << 50)] = 2_000_000_000
     min_free: Annotated[int, _size(0, 1 << 50)] = 64_000_000  # left free on the disk; at most a twentieth of it
+    thin: bool = True  # before readings go, they become a roll-up per minute
     history_size: Annotated[int, _size(0, 1 << 50)] = 0  # acknowledged readings that stay; 0: none
     history_age: Annotated[float, duration(1, 3650 * 86400)] = 30 * 86400.0
     commit_interval: Annotated[float, duration(0.1, 3600)] = 5.0  # the most a power cut can cost

@@ -133,7 +133,7 @@ def _write(outbox: Outbox, batch: Batch, options: OutboxOptions, *, full: bool =
             trim(outbox, options.history_bytes, batch.now_us - options.history_age_s * US_PER_S, DELETES_MAX)
         if batch.room:
             limit = outbox.database.limit(growing=not full)
-            freed = make_room(outbox, batch.room, limit, batch.lent)
+            freed = make_room(outbox, batch.room, limit, batch.lent, thins=options.thins)
         if batch.asked.alarms:
             forget_alarms(outbox.database.connection, batch.asked.alarms)
         for atom in batch.atoms:

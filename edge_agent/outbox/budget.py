@@ -1,38 +1,47 @@
 """Room for what is new, within the budget and above the disk's floor: what is least dear goes first.
 
-The copy of a damaged outbox, then history, then what the cloud does not have: the oldest of class LOW, then of NORMAL.
-The class ALARM, which holds what was read around an alarm, never goes. What goes of it leaves a tombstone.
+The copy of a damaged outbox, then history, then what the cloud does not have. Of that the oldest of class LOW, then of
+NORMAL, becomes a roll-up (`thinning`), or goes where that saves little; once roll-ups are half of what waits, the
+oldest of them go. The class ALARM, which holds what was read around an alarm, never goes. Each loss leaves a tombstone.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from itertools import islice
 
 from edge_agent.errors import OutboxFull
 from edge_agent.outbox.database import PAGE_BYTES
 from edge_agent.outbox.history import drop
-from edge_agent.outbox.keys import first_of, number_of
+from edge_agent.outbox.keys import ROLLUP_SLOT, first_of, number_of
 from edge_agent.outbox.outbox import Outbox
+from edge_agent.outbox.thinning import Row, thin
 from wire.ranges import RangeSet
 from wire.reading import LossReason, Priority, Tombstone
 
 log = logging.getLogger(__name__)
 
 EVICTED_FIRST = (Priority.LOW, Priority.NORMAL)  # alarms are never given up
+ROLLUP_SHARE = 2  # roll-ups take at most one part in so many: some readings are always there as they were taken
 AT_ONCE = 16
 FREED_MAX = 2048  # atoms in one commit: a transaction has to stay short
 SPARE_PAGES = 16  # the tree above, epochs, settled ranges, tombstones
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Freed:
-    """How many atoms made room: of the history, and of what the cloud does not have."""
+    """How many atoms made room: of the history, raw ones that became roll-ups, and those that went altogether."""
 
     history: int = 0
+    thinned: int = 0
     evicted: int = 0
+
+    @property
+    def atoms(self) -> int:
+        """In all."""
+        return self.history + self.thinned + self.evicted
 
 
 def room_for(sizes: Iterable[int]) -> int:
@@ -41,8 +50,8 @@ def room_for(sizes: Iterable[int]) -> int:
     return (pages + SPARE_PAGES) * PAGE_BYTES
 
 
-def make_room(outbox: Outbox, room: int, limit: int, lent: Mapping[int, RangeSet]) -> Freed:
-    """Delete whole atoms, never one under way, until `room` bytes fit under `limit`.
+def make_room(outbox: Outbox, room: int, limit: int, lent: Mapping[int, RangeSet], *, thins: bool) -> Freed:
+    """Free pages, never of an atom that is under way, until `room` bytes fit under `limit`.
 
     After FREED_MAX the rest waits for the next commit: a budget made much smaller is reached in steps.
 
@@ -54,43 +63,63 @@ def make_room(outbox: Outbox, room: int, limit: int, lent: Mapping[int, RangeSet
         return freed
     if outbox.database.drop_damaged():
         log.warning("the copy of a damaged outbox was deleted to make room")
-    while _short(outbox, room, limit) and freed.history < FREED_MAX and (gone := drop(outbox, AT_ONCE)):
-        freed = replace(freed, history=freed.history + gone)
     stones: list[Tombstone] = []
-    for priority in EVICTED_FIRST:
-        while _short(outbox, room, limit) and len(stones) < FREED_MAX and (gave := _evict(outbox, priority, lent)):
-            stones += gave
-    if _short(outbox, room, limit) and freed.history < FREED_MAX and len(stones) < FREED_MAX:
-        raise OutboxFull(
-            f"{outbox.database.path}: {limit} bytes, all that [buffer] max_size and min_free leave, are full of alarms "
-            "and of what is under way. Try: a larger max_size, or edge-agent sync explain"
-        )
+    while _short(outbox, room, limit) and freed.atoms < FREED_MAX:
+        if not _step(outbox, freed, stones, lent, thins=thins):
+            raise OutboxFull(
+                f"{outbox.database.path}: {limit} bytes, all that [buffer] max_size and min_free leave, are full of "
+                "alarms and of what is under way. Try: a larger max_size, or edge-agent sync explain"
+            )
     for stone in _joined(stones):
         outbox.add_tombstone(stone)
-    return replace(freed, evicted=len(stones))
+    return freed
+
+
+def _step(outbox: Outbox, freed: Freed, stones: list[Tombstone], lent: Mapping[int, RangeSet], *, thins: bool) -> bool:
+    """Give up a little of what is least dear; False when nothing is left that may go."""
+
+    def idle(row: Row) -> bool:
+        ranges = lent.get(number_of(row[0]))
+        return ranges is None or not ranges.overlaps(first_of(row[0]), first_of(row[0]) + row[2])
+
+    gone = drop(outbox, AT_ONCE)
+    freed.history += gone
+    if gone:
+        return True
+    totals = outbox.totals()
+    if ROLLUP_SHARE * totals.rollup_bytes > totals.bytes and (gone := _evict(outbox, ROLLUP_SLOT, idle, stones)):
+        freed.evicted += gone
+        return True
+    for priority in EVICTED_FIRST:
+        if thins and (gone := thin(outbox, priority, idle)):
+            freed.thinned += gone
+            return True
+        if gone := _evict(outbox, priority, idle, stones):
+            freed.evicted += gone
+            return True
+    gone = _evict(outbox, ROLLUP_SLOT, idle, stones)
+    freed.evicted += gone
+    return gone > 0
 
 
 def _short(outbox: Outbox, room: int, limit: int) -> bool:
     return outbox.database.used() + room > limit
 
 
-def _evict(outbox: Outbox, priority: Priority, lent: Mapping[int, RangeSet]) -> list[Tombstone]:
-    """The oldest atoms of a class that are not under way, deleted."""
-    idle = (row for row in outbox.owed(priority) if not _under_way(row, lent))
-    batch = list(islice(idle, AT_ONCE))
-    idle.close()
-    stones = []
-    for atom_id, epoch, count, span_first, span_last in batch:
+def _evict(outbox: Outbox, slot: int, idle: Callable[[Row], bool], stones: list[Tombstone]) -> int:
+    """Delete the oldest atoms of a slot that are not under way. Tombstones of raw ones are left to be joined."""
+    rows = (row for row in outbox.owed(slot) if idle(row))
+    batch = list(islice(rows, AT_ONCE))
+    rows.close()
+    for atom_id, epoch, count, *span in batch:
         first = first_of(atom_id)
         outbox.remove(number_of(atom_id), [(first, first + count)])
-        stones.append(Tombstone(epoch, first, first + count, LossReason.EVICTED, count, span_first, span_last))
-    return stones
-
-
-def _under_way(row: tuple[int, int, int, int, int], lent: Mapping[int, RangeSet]) -> bool:
-    atom_id, _, count, _, _ = row
-    ranges = lent.get(number_of(atom_id))
-    return ranges is not None and ranges.overlaps(first_of(atom_id), first_of(atom_id) + count)
+        stone = Tombstone(epoch, first, first + count, LossReason.EVICTED, count, *span)
+        if slot == ROLLUP_SLOT:
+            outbox.add_tombstone(stone, instead_of=LossReason.THINNED)
+        else:
+            stones.append(stone)
+    return len(batch)
 
 
 def _joined(stones: Iterable[Tombstone]) -> list[Tombstone]:

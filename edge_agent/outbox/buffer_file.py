@@ -15,7 +15,7 @@ from typing import Any
 
 from edge_agent.errors import OutboxCorrupt, StateUnusable
 from edge_agent.outbox.database import APPLICATION_ID, DAMAGED, VERSION, connect, translated
-from edge_agent.outbox.keys import SEQ_END, first_of, key, number_of, priority_of
+from edge_agent.outbox.keys import ROLLUP_SLOT, SEQ_END, SLOTS, first_of, key, number_of
 from edge_agent.outbox.rows import EpochRow
 from edge_agent.outbox.texts import anchor_of
 from wire.ranges import RangeSet
@@ -135,7 +135,7 @@ class BufferFile:
             return None
         rows = self._all("SELECT priority, sum(atoms), sum(cells), sum(bytes) FROM backlog GROUP BY priority")
         return {
-            Priority(priority).name.lower(): {"atoms": atoms, "cells": cells, "bytes": size}
+            _slot_name(priority): {"atoms": atoms, "cells": cells, "bytes": size}
             for priority, atoms, cells, size in rows
         }
 
@@ -158,11 +158,11 @@ class BufferFile:
             return None
         firsts = [
             first
-            for priority in Priority
+            for slot in SLOTS
             for (first,) in self._all(
                 "SELECT span_first_us FROM atoms WHERE id >= ? AND id < ? ORDER BY id LIMIT 1",
-                key(row.number, priority, row.low),
-                key(row.number, priority, SEQ_END),
+                key(row.number, slot, row.low),
+                key(row.number, slot, SEQ_END),
             )
         ]
         return min(firsts, default=None)
@@ -199,9 +199,8 @@ class BufferFile:
             raise translated(error, self.path) from error
 
 
-def class_name(atom_id: int) -> str:
-    """The class in an atom's key."""
-    return Priority(priority_of(atom_id)).name.lower()
+def _slot_name(slot: int) -> str:
+    return "rollup" if slot == ROLLUP_SLOT else Priority(slot).name.lower()
 
 
 def _reason(number: int) -> str:

@@ -13,7 +13,7 @@ from edge_agent.errors import AgentError, OutboxCorrupt, OutboxFull, StateBusy, 
 from edge_agent.outbox.options import KIB, OutboxOptions
 
 APPLICATION_ID = 0x54474F42  # "TGOB"
-VERSION = 3
+VERSION = 4
 # A commit of 2.5 kB of readings with an ack of as many writes 8.9 kB of WAL at 1024, 14.3 at 2048, 28.8 at 4096; one of
 # 300 B 6.3, 9.1 and 13.7. 512 would save a third more, in pieces smaller than any file system's block.
 PAGE_BYTES = 1024

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from heapq import merge
-from itertools import islice
+from itertools import chain, islice
 
-from edge_agent.outbox.keys import first_of, key
+from edge_agent.outbox.keys import SLOTS, first_of, key, slot_of
 from edge_agent.outbox.outbox import Outbox
 from edge_agent.outbox.rows import EpochRow
 from wire.ranges import RangeSet
-from wire.reading import Priority
 
 _Row = tuple[int, int, int]  # id, bytes, last stamp
 
@@ -58,16 +57,17 @@ def reopen(outbox: Outbox, number: int, ranges: RangeSet) -> RangeSet:
     found = [
         (atom_id, first_of(atom_id), first_of(atom_id) + count, size)
         for first, end in ranges - outbox.unsettled(row)
-        for priority in Priority
+        for slot in SLOTS
         for atom_id, count, size in outbox.database.connection.execute(
             "SELECT id, count, length(data) FROM atoms WHERE id >= ? AND id < ? AND id + count <= ?",
-            (key(number, priority, first), *[key(number, priority, end)] * 2),
+            (key(number, slot, first), *[key(number, slot, end)] * 2),
         )
     ]
     owed = RangeSet((first, end) for _, first, end, _ in found)
     if owed:
         outbox.unsettle(number, owed)
-        outbox.count(number, len(found), owed.count, sum(size for *_, size in found))
+        for atom_id, first, end, size in found:
+            outbox.count(number, slot_of(atom_id), 1, end - first, size)
         outbox.count_kept(number, -len(found), -sum(size for *_, size in found))
     return owed
 
@@ -78,13 +78,15 @@ def _with_history(outbox: Outbox) -> list[EpochRow]:
 
 def _kept(outbox: Outbox, row: EpochRow) -> Iterator[_Row]:
     """Atoms of an epoch that are settled, by Seq."""
-    for first, end in RangeSet([(0, row.next_seq)]) - outbox.unsettled(row):
+    execute = outbox.database.connection.execute
+    settled = execute("SELECT first, end FROM settled WHERE number = ? ORDER BY first", (row.number,))
+    for first, end in chain([(0, row.low)], settled):
         cursors = [
-            outbox.database.connection.execute(
+            execute(
                 "SELECT id, length(data), span_last_us FROM atoms WHERE id >= ? AND id < ? ORDER BY id",
-                (key(row.number, priority, first), key(row.number, priority, end)),
+                (key(row.number, slot, first), key(row.number, slot, end)),
             )
-            for priority in Priority
+            for slot in SLOTS
         ]
         yield from merge(*cursors, key=lambda found: first_of(found[0]))
 

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 SEQ_BITS = 42  # 20,000 cells a second for seven years of one boot
 PRIORITY_BITS = 2
+ROLLUP_SLOT = 3  # in the place of a class: what thinning left, of whatever class
+SLOTS = (0, 1, 2, ROLLUP_SLOT)
 NUMBER_MAX = (1 << 63 - SEQ_BITS - PRIORITY_BITS) - 1  # half a million boots
 SEQ_END = 1 << SEQ_BITS
 
 
-def key(number: int, priority: int, first: int) -> int:
-    """The id of the atom of class `priority` that begins at `first` in the outbox' epoch `number`.
+def key(number: int, slot: int, first: int) -> int:
+    """The id of the atom of a slot that begins at `first` in the outbox' epoch `number`.
 
-    `first` may be SEQ_END: the end of the class.
+    A slot is a class, or ROLLUP_SLOT. `first` may be SEQ_END: the end of the slot.
     """
-    return ((number << PRIORITY_BITS | priority) << SEQ_BITS) + first
+    return ((number << PRIORITY_BITS | slot) << SEQ_BITS) + first
 
 
 def first_of(atom_id: int) -> int:
@@ -25,8 +27,8 @@ def first_of(atom_id: int) -> int:
     return atom_id & SEQ_END - 1
 
 
-def priority_of(atom_id: int) -> int:
-    """Its class; no more than a number where the id is not to be trusted."""
+def slot_of(atom_id: int) -> int:
+    """Its class, or ROLLUP_SLOT."""
     return atom_id >> SEQ_BITS & (1 << PRIORITY_BITS) - 1
 
 

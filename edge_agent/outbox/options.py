@@ -17,6 +17,7 @@ class OutboxOptions:
     alarm_interval_s: float = 1.0  # alarms commit at once, but not more often than this
     journal_bytes: int = 4 * MIB  # RAM: how much may be taken while the disk is full
     bytes_max: int = 1024 * MIB  # budget of database, WAL and reserve together
+    thins: bool = True  # under pressure the oldest readings become roll-ups before they go
     floor_bytes: int = 0  # what the outbox leaves free on the disk; of a small disk at most a twentieth
     history_bytes: int = 0  # of acknowledged atoms that stay here; 0: they go with their acknowledgement
     history_age_s: float = math.inf  # by boottime, after which they go

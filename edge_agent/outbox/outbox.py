@@ -11,12 +11,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import astuple
 
 from edge_agent.outbox.database import Database
-from edge_agent.outbox.keys import NUMBER_MAX, first_of, key, number_of
+from edge_agent.outbox.keys import NUMBER_MAX, ROLLUP_SLOT, SEQ_END, SLOTS, first_of, key, number_of, slot_of
 from edge_agent.outbox.rows import EpochRow, NewAtom, Removed, Totals
 from edge_agent.outbox.texts import anchor_text, new_id, proven_set, set_text
 from wire.clock import Anchor
+from wire.codec import read_header
 from wire.ranges import SEQ_MAX, Range, RangeSet
-from wire.reading import LossReason, Priority, Tombstone
+from wire.reading import LossReason, Tombstone
 from wire.series import SeriesSet
 
 ASIDE_MAX = 100  # refused atoms kept for people to look at
@@ -102,7 +103,7 @@ class Outbox:
 
     def totals(self) -> Totals:
         """Sums over the epochs' rows."""
-        sums = "sum(atoms), sum(cells), sum(bytes), sum(kept_atoms), sum(kept_bytes)"
+        sums = "sum(atoms), sum(cells), sum(bytes), sum(kept_atoms), sum(kept_bytes), sum(rollup_bytes)"
         return Totals(*self._execute(f"SELECT {sums} FROM epochs").fetchone())  # noqa: S608 - our own names
 
     # atoms
@@ -111,17 +112,27 @@ class Outbox:
         """Store one, and count it."""
         self._execute(
             "INSERT INTO atoms VALUES (?, ?, ?, ?, ?, ?)",
-            (key(row.number, atom.priority, atom.first), row.epoch, atom.count, *atom.span, atom.data),
+            (key(row.number, atom.slot, atom.first), row.epoch, atom.count, *atom.span, atom.data),
         )
-        self.count(row.number, 1, atom.count, len(atom.data))
+        self.count(row.number, atom.slot, 1, atom.count, len(atom.data))
+
+    def replace(self, row: EpochRow, atom: NewAtom) -> None:
+        """One roll-up for the atoms of its class that lie in its range and are owed: the range stays so."""
+        low, high = key(row.number, atom.priority, atom.first), key(row.number, atom.priority, atom.end)
+        gone = self._execute(
+            "SELECT count(*), sum(count), sum(length(data)) FROM atoms WHERE id >= ? AND id < ?", (low, high)
+        ).fetchone()
+        self._execute("DELETE FROM atoms WHERE id >= ? AND id < ?", (low, high))
+        self.count(row.number, atom.priority, *(-number for number in gone))
+        self.add_atom(row, atom)
 
     def remove(self, number: int, ranges: Iterable[Range], limit: int = SEQ_MAX, *, keep: bool = False) -> Removed:
         """Settle up to `limit` atoms that are owed and lie wholly in `ranges`; they are deleted, or kept as history."""
         gone = RangeSet()
         atoms = 0
-        for first, end in RangeSet(ranges) & self.unsettled(self.epoch(number)):
-            for priority in Priority:
-                low, high = key(number, priority, first), key(number, priority, end)
+        for first, end in (part for each in ranges for part in self._owed_in(number, *each)):
+            for slot in SLOTS:
+                low, high = key(number, slot, first), key(number, slot, end)
                 rows = self._execute(
                     "SELECT id, count, length(data) FROM atoms WHERE id >= ? AND id < ? AND id + count <= ? "
                     "ORDER BY id LIMIT ?",
@@ -133,7 +144,7 @@ class Outbox:
                         self.count_kept(number, len(rows), size)
                     else:
                         self._execute("DELETE FROM atoms WHERE id BETWEEN ? AND ?", (rows[0][0], rows[-1][0]))
-                    self.count(number, -len(rows), -sum(row[1] for row in rows), -size)
+                    self.count(number, slot, -len(rows), -sum(row[1] for row in rows), -size)
                     gone.update((first_of(row[0]), first_of(row[0]) + row[1]) for row in rows)
                     atoms += len(rows)
         self.settle(number, gone)
@@ -160,15 +171,27 @@ class Outbox:
             ranges.discard(first, end)
         return ranges
 
+    def _owed_in(self, number: int, first: int, end: int) -> RangeSet:
+        """What of a range is not settled; costs what is settled within it, however much there is elsewhere."""
+        (low,) = self._execute("SELECT low FROM epochs WHERE number = ?", (number,)).fetchone()
+        ranges = RangeSet([(max(low, first), end)] if max(low, first) < end else [])
+        for settled in self._execute(
+            "SELECT first, end FROM settled WHERE number = ?1 AND first < ?3 AND first >= coalesce("
+            "(SELECT max(first) FROM settled WHERE number = ?1 AND first <= ?2), 0)",
+            (number, first, end),
+        ):
+            ranges.discard(*settled)
+        return ranges
+
     def held(self, row: EpochRow) -> RangeSet:
         """What its atoms hold: reads every atom's key, so for starts only."""
         held = RangeSet()
-        for priority in Priority:
+        for slot in SLOTS:
             held.update(
                 (first_of(atom_id), first_of(atom_id) + count)
                 for atom_id, count in self._execute(
                     "SELECT id, count FROM atoms WHERE id >= ? AND id < ? ORDER BY id",
-                    (key(row.number, priority, 0), key(row.number, priority + 1, 0)),
+                    (key(row.number, slot, 0), key(row.number, slot, SEQ_END)),
                 )
             )
         return held
@@ -179,32 +202,36 @@ class Outbox:
             firsts = [
                 self._execute(
                     "SELECT span_first_us FROM atoms WHERE id >= ? AND id < ? ORDER BY id LIMIT 1",
-                    (key(number, priority, low), key(number, priority + 1, 0)),
+                    (key(number, slot, low), key(number, slot, SEQ_END)),
                 ).fetchone()
-                for priority in Priority
+                for slot in SLOTS
             ]
             return number, min((row[0] for row in firsts if row is not None), default=0)
         return None
 
-    def owed(self, priority: Priority) -> Iterator[tuple[int, int, int, int, int]]:
-        """Atoms of a class that the cloud does not have, oldest first: id, epoch, count, span."""
+    def owed(self, slot: int) -> Iterator[tuple[int, int, int, int, int]]:
+        """Atoms of a slot that the cloud does not have, oldest first: id, epoch, count, span."""
         for row in self.epochs():
-            for first, end in self.unsettled(row) if row.atoms else ():
+            # What is settled leaves no atom but as history, and can be in many pieces.
+            whole = [(row.low, row.next_seq)] if row.atoms else []
+            for first, end in self.unsettled(row) if row.kept_atoms else whole:
                 yield from self._execute(
                     "SELECT id, epoch, count, span_first_us, span_last_us FROM atoms WHERE id >= ? AND id < ? "
                     "ORDER BY id",
-                    (key(row.number, priority, first), key(row.number, priority, end)),
+                    (key(row.number, slot, first), key(row.number, slot, end)),
                 )
 
     def atoms_from(self, row: EpochRow, first: int) -> list[NewAtom]:
         """Atoms of an epoch that are owed and begin at `first` or later, in Seq order."""
         owed = self.unsettled(row)
         atoms = [
-            NewAtom(priority, first_of(atom_id), count, (span_first, span_last), data)
-            for priority in Priority
+            NewAtom(
+                read_header(data).priority, first_of(atom_id), count, (span_first, span_last), data, slot == ROLLUP_SLOT
+            )
+            for slot in SLOTS
             for atom_id, count, span_first, span_last, data in self._execute(
                 "SELECT id, count, span_first_us, span_last_us, data FROM atoms WHERE id >= ? AND id < ?",
-                (key(row.number, priority, first), key(row.number, priority + 1, 0)),
+                (key(row.number, slot, first), key(row.number, slot, SEQ_END)),
             )
             if owed.overlaps(first_of(atom_id), first_of(atom_id) + count)
         ]
@@ -225,12 +252,16 @@ class Outbox:
         )
         self._execute("DELETE FROM aside WHERE id <= (SELECT max(id) FROM aside) - ?", (ASIDE_MAX,))
         self.remove(number_of(atom_id), [(first, first + count)])
-        self.add_tombstone(Tombstone(epoch, first, first + count, LossReason.CORRUPT, count, span_first, span_last))
+        stone = Tombstone(epoch, first, first + count, LossReason.CORRUPT, count, span_first, span_last)
+        self.add_tombstone(stone, instead_of=LossReason.THINNED if slot_of(atom_id) == ROLLUP_SLOT else None)
 
     # what is gone
 
-    def add_tombstone(self, stone: Tombstone) -> None:
-        """Record a loss and count it. The same key again adds to its count."""
+    def add_tombstone(self, stone: Tombstone, *, instead_of: LossReason | None = None) -> None:
+        """Record a loss and count it. The same key again adds to its count.
+
+        `instead_of`: these readings were counted as lost before, and for this reason.
+        """
         self._execute(
             "INSERT INTO tombstones (epoch, first, end, reason, count, span_first_us, span_last_us) "
             "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count",
@@ -241,6 +272,8 @@ class Outbox:
             "INSERT INTO losses VALUES (?1, ?2) ON CONFLICT (reason) DO UPDATE SET count = count + ?2",
             (int(stone.reason), stone.count),
         )
+        if instead_of is not None:
+            self._execute("UPDATE losses SET count = count - ? WHERE reason = ?", (stone.count, int(instead_of)))
 
     def forget_tombstones(self, keys: Iterable[tuple[int, int, int, int]]) -> None:
         """The cloud has them."""
@@ -274,11 +307,13 @@ class Outbox:
             (atoms, size, number),
         )
 
-    def count(self, number: int, atoms: int, cells: int, size: int) -> None:
+    def count(self, number: int, slot: int, atoms: int, cells: int, size: int) -> None:
         """So many atoms, cells and bytes more are owed to the cloud."""
+        thinned = slot == ROLLUP_SLOT
         self._execute(
-            "UPDATE epochs SET atoms = atoms + ?, cells = cells + ?, bytes = bytes + ? WHERE number = ?",
-            (atoms, cells, size, number),
+            "UPDATE epochs SET atoms = atoms + ?, cells = cells + ?, bytes = bytes + ?, "
+            "rollup_bytes = rollup_bytes + ? WHERE number = ?",
+            (atoms, 0 if thinned else cells, size, size if thinned else 0, number),
         )
 
     def _settle(self, number: int, first: int, end: int) -> None:

@@ -294,6 +294,7 @@ class Recorder:
             bytes=totals.bytes,
             history_atoms=totals.kept_atoms,
             history_bytes=totals.kept_bytes,
+            rollup_bytes=totals.rollup_bytes,
             oldest_age_s=age,
             disk_bytes=self._outbox.database.size,
             used_bytes=self._used,

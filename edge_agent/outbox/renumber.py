@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from edge_agent.outbox.outbox import Outbox
-from edge_agent.outbox.rows import NewAtom
 from wire.codec import decode, encode
 from wire.ranges import RangeSet
 from wire.reading import LossReason, Tombstone
@@ -26,7 +25,11 @@ def begin_epoch(outbox: Outbox, opened_at: int, covered: RangeSet) -> None:
         segment = decode(atom.data)
         ref = replace(segment.atoms[0], first=next_seq)
         data = encode(replace(segment, atoms=(ref,)))
-        outbox.add_atom(new, NewAtom(atom.priority, next_seq, atom.count, atom.span, data))
+        moved = replace(atom, first=next_seq, data=data)
+        outbox.add_atom(new, moved)
+        if moved.thinned:
+            stone = Tombstone(new.epoch, moved.first, moved.end, LossReason.THINNED, moved.count, *moved.span)
+            outbox.add_tombstone(stone, instead_of=LossReason.THINNED)
         next_seq += atom.count
     outbox.remove(old.number, [(opened_at, old.next_seq)])
     outbox.advance(new, next_seq, old.journal_lsn, old.rate, None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from edge_agent.outbox.keys import ROLLUP_SLOT
 from wire.ranges import Range, RangeSet
 from wire.reading import Priority
 
@@ -12,7 +13,8 @@ from wire.reading import Priority
 class EpochRow:
     """One boot of this outbox, in the table's column order. `low`: all Seq below are settled. `rate`: cells per s.
 
-    `atoms`, `cells` and `bytes` count what is owed to the cloud, the `kept_` ones what is history.
+    `atoms`, `cells` and `bytes` count what is owed to the cloud, `rollup_bytes` the part of it that is roll-ups (they
+    have no cells: their readings are lost), the `kept_` ones what is history.
     """
 
     number: int
@@ -29,17 +31,24 @@ class EpochRow:
     anchor: str | None
     kept_atoms: int = 0
     kept_bytes: int = 0
+    rollup_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class NewAtom:
-    """An atom that is to be stored; `span` is its first and last stamp in microseconds."""
+    """An atom that is to be stored; `span` is its first and last stamp in microseconds. `thinned`: it is a roll-up."""
 
     priority: Priority
     first: int
     count: int
     span: Range
     data: bytes
+    thinned: bool = False
+
+    @property
+    def slot(self) -> int:
+        """Where its key puts it."""
+        return ROLLUP_SLOT if self.thinned else self.priority
 
     @property
     def end(self) -> int:
@@ -64,3 +73,4 @@ class Totals:
     bytes: int
     kept_atoms: int
     kept_bytes: int
+    rollup_bytes: int

@@ -13,20 +13,21 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from edge_agent.errors import OutboxCorrupt
 from edge_agent.outbox.carve import FILE_HEAD, Row, carve
 from edge_agent.outbox.database import DAMAGED, PAGE_BYTES, SUSPECT, Database
-from edge_agent.outbox.keys import first_of, number_of, priority_of
+from edge_agent.outbox.keys import ROLLUP_SLOT, first_of, number_of, slot_of
 from edge_agent.outbox.options import OutboxOptions
 from edge_agent.outbox.outbox import Outbox
 from edge_agent.outbox.proof import fault_of
 from edge_agent.outbox.rows import EpochRow, NewAtom
 from edge_agent.outbox.texts import proven_set
+from wire.codec import read_header
 from wire.ranges import RangeSet
-from wire.reading import Priority
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +110,9 @@ def _is_proven(set_id: int, definition: str) -> bool:
 def _epochs(source: sqlite3.Connection) -> dict[int, EpochRow]:
     """The epochs' rows with nothing counted yet."""
     rows = (EpochRow(*row) for row in _rows(source, "epochs"))
-    return {row.number: replace(row, atoms=0, cells=0, bytes=0, kept_atoms=0, kept_bytes=0) for row in rows}
+    return {
+        row.number: replace(row, atoms=0, cells=0, bytes=0, kept_atoms=0, kept_bytes=0, rollup_bytes=0) for row in rows
+    }
 
 
 def _rows(source: sqlite3.Connection, table: str) -> Iterator[tuple[Any, ...]]:
@@ -126,7 +129,7 @@ def _copy_atoms(path: Path, outbox: Outbox, epochs: dict[int, EpochRow]) -> int:
     answered = {known.number: outbox.unsettled(known) for known in epochs.values()}
     held: dict[int, RangeSet] = {}
     kept = 0
-    for row in carve(path):
+    for row in chain(_of_kind(path, thinned=True), _of_kind(path, thinned=False)):
         atom = _believed(row)
         number = number_of(row.id)
         if atom is None or held.setdefault(number, RangeSet()).overlaps(atom.first, atom.end):
@@ -147,9 +150,15 @@ def _copy_atoms(path: Path, outbox: Outbox, epochs: dict[int, EpochRow]) -> int:
     return kept
 
 
+def _of_kind(path: Path, *, thinned: bool) -> Iterator[Row]:
+    """Roll-ups come first: pages that were freed still hold some of the readings that they stand for."""
+    return (row for row in carve(path) if (slot_of(row.id) == ROLLUP_SLOT) is thinned)
+
+
 def _believed(row: Row) -> NewAtom | None:
     """The atom, if its bytes are whole and say the same as its key."""
     if fault_of(row.id, row.count, row.data):
         return None
     span = (row.span_first_us, row.span_last_us)
-    return NewAtom(Priority(priority_of(row.id)), first_of(row.id), row.count, span, row.data)
+    thinned = slot_of(row.id) == ROLLUP_SLOT
+    return NewAtom(read_header(row.data).priority, first_of(row.id), row.count, span, row.data, thinned)

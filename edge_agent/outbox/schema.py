@@ -87,6 +87,12 @@ def history(db: Database) -> None:
     )
 
 
+@migrations()
+def thinning(db: Database) -> None:
+    """Version 4: how much of what is owed is roll-ups."""
+    db.execute("ALTER TABLE epochs ADD COLUMN rollup_bytes INTEGER NOT NULL DEFAULT 0")
+
+
 def migrate(connection: sqlite3.Connection, version: int) -> None:
     """Bring the file to `version`, one migration after another, each in its own transaction."""
     database = Database(connection)

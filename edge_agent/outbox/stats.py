@@ -34,6 +34,7 @@ class OutboxStats:
     oldest_age_s: float | None  # by boottime; None when nothing waits. Of an earlier boot: at least this
     history_atoms: int  # acknowledged and still here
     history_bytes: int
+    rollup_bytes: int  # of `bytes`: what thinning left
     disk_bytes: int  # database, WAL and reserve, and the copy of a damaged outbox
     used_bytes: int  # of these, what is not free for readings
     disk_bytes_max: int  # the budget, or what the disk leaves above its floor

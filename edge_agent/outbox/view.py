@@ -15,7 +15,7 @@ from typing import Any
 from edge_agent.errors import OutboxCorrupt
 from edge_agent.outbox.alarm_rows import ALARM_COLUMNS, alarm_of
 from edge_agent.outbox.database import SUSPECT, connect, translated
-from edge_agent.outbox.keys import SEQ_END, first_of, key, priority_of
+from edge_agent.outbox.keys import ROLLUP_SLOT, SEQ_END, SLOTS, first_of, key, slot_of
 from edge_agent.outbox.requests import Aside, Key, Requests
 from edge_agent.outbox.texts import proven_set
 from wire.alarm import Alarm, AlarmKey
@@ -119,7 +119,7 @@ class RecorderView:
             size += len(data)
             if atoms and size > bytes_max:
                 break
-            atoms.append(StoredAtom(epoch, first_of(atom_id), count, Priority(priority_of(atom_id)), data))
+            atoms.append(StoredAtom(epoch, first_of(atom_id), count, _class_of(atom_id), data))
             if size >= bytes_max:
                 break
         under_way = exclude.copy()
@@ -147,8 +147,8 @@ class RecorderView:
     def set_aside(self, epoch: int, first: int, reason: str) -> None:
         """See `OutboxView`. Hidden now, moved with the next commit."""
         number = self._number(epoch)
-        for priority in Priority if number is not None else ():
-            atom_id = key(number or 0, priority, first)
+        for slot in SLOTS if number is not None else ():
+            atom_id = key(number or 0, slot, first)
             for (count,) in self._all("SELECT count FROM atoms WHERE id = ?", atom_id):
                 self._requests.set_aside(Aside(atom_id, reason), number or 0, first, first + count)
 
@@ -227,16 +227,16 @@ class RecorderView:
         self, number: int, start: int, end: int, priority: Priority | None, unwanted: RangeSet
     ) -> Iterator[tuple[int, int, bytes]]:
         """Atoms that begin in start..end and touch nothing unwanted, in Seq order, read as they are asked for."""
-        classes = tuple(Priority) if priority is None else (priority,)
+        slots = SLOTS if priority is None else tuple(slot for slot in SLOTS if _LANES[slot] is priority)
         wanted = RangeSet([(start, end)] if start < end else []) - unwanted
         for first, stop in wanted:
             cursors = [
                 self._cursor(
                     "SELECT id, count, data FROM atoms WHERE id >= ? AND id < ? ORDER BY id",
-                    key(number, each, first),
-                    key(number, each, stop),
+                    key(number, slot, first),
+                    key(number, slot, stop),
                 )
-                for each in classes
+                for slot in slots
             ]
             for row in merge(*cursors, key=lambda row: first_of(row[0])):
                 if not unwanted.overlaps(first_of(row[0]), first_of(row[0]) + row[1]):
@@ -244,11 +244,11 @@ class RecorderView:
 
     def _atom_over(self, number: int, seq: int) -> tuple[int, int] | None:
         """First and end of the atom that `seq` would cut in two."""
-        for priority in Priority:
+        for slot in SLOTS:
             rows = self._all(
                 "SELECT id, count FROM atoms WHERE id >= ? AND id < ? ORDER BY id DESC LIMIT 1",
-                key(number, priority, 0),
-                key(number, priority, seq),
+                key(number, slot, 0),
+                key(number, slot, seq),
             )
             for atom_id, count in rows:
                 if first_of(atom_id) + count > seq:
@@ -264,8 +264,11 @@ class RecorderView:
         return ranges
 
     def _settled(self, number: int) -> RangeSet:
-        """What the cloud has, or has been told is gone; atoms of it may be here as history."""
-        ranges = RangeSet((0, low) for (low,) in self._all("SELECT low FROM epochs WHERE number = ?", number) if low)
+        """What is not owed and may be here all the same, as history; nothing where there is none."""
+        ((low, kept),) = self._all("SELECT low, kept_atoms FROM epochs WHERE number = ?", number)
+        if not kept:
+            return RangeSet()
+        ranges = RangeSet([(0, low)] if low else [])
         ranges.update(self._all("SELECT first, end FROM settled WHERE number = ?", number))
         return ranges
 
@@ -286,3 +289,10 @@ class RecorderView:
             if isinstance(failure, OutboxCorrupt):
                 self._path.with_name(SUSPECT).touch()
             raise failure from error
+
+
+_LANES = {slot: Priority.LOW if slot == ROLLUP_SLOT else Priority(slot) for slot in SLOTS}  # roll-ups go last
+
+
+def _class_of(atom_id: int) -> Priority:
+    return _LANES[slot_of(atom_id)]

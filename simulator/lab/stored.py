@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from cloud_sync.catalog.sql_catalog import SqlCatalog
 from cloud_sync.storage.object_store import ObjectStore
 from wire.codec import decode
-from wire.reading import CellState
+from wire.reading import CellState, Kind
+from wire.rollup import rollup_columns
+from wire.segment import Segment
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,7 @@ class Stored:
 
     values: Counter[float] = field(default_factory=Counter)
     points: list[Point] = field(default_factory=list)
+    bounds: set[float] = field(default_factory=set)  # least and greatest values of roll-ups
 
 
 def stored_of(catalog: SqlCatalog, store: ObjectStore, gateway: str) -> Stored:
@@ -35,6 +38,9 @@ def stored_of(catalog: SqlCatalog, store: ObjectStore, gateway: str) -> Stored:
     sets = [one.id for one in catalog.series_sets(gateway)]
     for row in catalog.messages(gateway, sets, -(1 << 62), 1 << 62):
         segment = decode(store.get(row.pack_key, row.offset, row.length))
+        if segment.kind is not Kind.RAW:
+            found.bounds |= _bounds(segment)
+            continue
         for block in segment.blocks:
             for place, column in enumerate(block.columns):
                 good = slice(None) if block.states is None else block.states[place] == CellState.VALUE
@@ -44,3 +50,12 @@ def stored_of(catalog: SqlCatalog, store: ObjectStore, gateway: str) -> Stored:
                 series = block.set_id ^ place
                 found.points += [Point(row.epoch, series, stamp, value) for stamp, value in zip(stamps, values)]
     return found
+
+
+def _bounds(segment: Segment) -> set[float]:
+    bounds: set[float] = set()
+    for block in segment.blocks:
+        columns = rollup_columns(block)
+        for lows, highs, counts in zip(columns.lows, columns.highs, columns.counts):
+            bounds.update(float(value) for values in (lows, highs) for value in values[counts.astype(int) > 0].tolist())
+    return bounds

@@ -12,7 +12,8 @@ from pathlib import Path
 from cloud_sync.catalog.catalog import EpochLedger
 from simulator.lab.outcome import TrialResult
 from simulator.lab.stored import Point, Stored
-from wire.reading import LossReason
+from wire.ranges import RangeSet
+from wire.reading import LossReason, Tombstone
 
 
 @dataclass(slots=True)
@@ -76,7 +77,7 @@ def judge(
     )
     said = verdict.broken
     # A power cut's tombstone is an estimate; every other one counts exactly what it names.
-    given_up = sum(s.count for line in ledger for s in line.tombstones if s.reason is not LossReason.POWER_CUT)
+    given_up = sum(s.count for line in ledger for s in _once(line) if s.reason is not LossReason.POWER_CUT)
     unexplained = missing - excused
     verdict.lost = max(0, len(unexplained) - given_up)
     if verdict.lost:
@@ -87,11 +88,25 @@ def judge(
         said.append(f"{verdict.doubled} of {len(taken)} values are stored twice, {some}")
     if foreign := stored - taken:
         said.append(f"{len(foreign)} values are stored that no chip gave out, {sorted(foreign)[:5]}")
+    if invented := found.bounds - taken:
+        said.append(f"roll-ups tell of {len(invented)} values that no chip gave out, {sorted(invented)[:5]}")
     if unforeseen := {stone.reason for line in ledger for stone in line.tombstones} - set(reasons):
         said.append(f"given up for {sorted(one.name for one in unforeseen)}, and no fault asked for it")
     said += _order(found.points) + _closing(ledger)
     verdict.broken = [f"{name}: {text}" for text in said]
     return verdict
+
+
+def _once(line: EpochLedger) -> list[Tombstone]:
+    """A roll-up that went names the readings again that were given up when it was made."""
+    thinned = RangeSet((s.first, s.end) for s in line.tombstones if s.reason is LossReason.THINNED)
+    return [
+        stone
+        for stone in line.tombstones
+        if stone.reason is LossReason.THINNED
+        or stone.first == stone.end
+        or not thinned.contains(stone.first, stone.end)
+    ]
 
 
 def _order(points: Sequence[Point]) -> list[str]:

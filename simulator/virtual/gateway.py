@@ -26,6 +26,8 @@ from wire.sync.gateway import GatewaySync, Identity, SyncOptions
 from wire.sync.outbox_view import OutboxView
 
 PERIOD_S = 0.5
+TIGHT_PERIOD_S = 0.05
+TIGHT_BYTES = 864 * KIB  # 768 of it are WAL and reserve
 RESTART_S = 2.0  # from the end of a failed process until its supervisor starts it again
 PLAIN = SeriesSet(tuple(SeriesDef("oven", f"t{n}", "Cel", den=100) for n in range(3)))
 FAST = SeriesSet((SeriesDef("arm", "x", "m/s2", ValueType.FLOAT64),), StampUnit.US)
@@ -65,8 +67,12 @@ class VirtualGateway:
         numbers: list[int],
         careless: bool = False,
         card: Path | None = None,
+        tight: bool = False,
     ) -> None:
-        """`numbers`: the next value that no chip of this world has given out yet. `card`: whose copy this box has."""
+        """`numbers`: the next value that no chip of this world has given out yet. `card`: whose copy this box has.
+
+        `tight`: faster sensors and a budget that the backlog of half a minute fills.
+        """
         self.name = name
         self.taken: set[float] = set()
         self.excused: set[float] = set()  # in RAM when the power went, and no older than the window that is printed
@@ -78,8 +84,12 @@ class VirtualGateway:
         self._careless = careless
         self._machine_id = f"machine-{folder.name}"
         self._options = OutboxOptions(
-            commit_interval_s=rng.choice([2.0, 5.0]), journal_bytes=64 * KIB, wal_bytes=256 * KIB
+            commit_interval_s=rng.choice([2.0, 5.0]),
+            journal_bytes=64 * KIB,
+            wal_bytes=256 * KIB,
+            bytes_max=TIGHT_BYTES if tight else OutboxOptions().bytes_max,
         )
+        self._period_s = TIGHT_PERIOD_S if tight else PERIOD_S
         self._sync_options = SyncOptions(batch_s=rng.choice([0.0, 15.0]), backoff_max_s=10.0)
         self._lives = self._boots = 0
         self._stream: Stream | None = None
@@ -92,7 +102,7 @@ class VirtualGateway:
         if card is not None:
             shutil.copytree(card, self._state)
         self._boot()
-        self._world.after(rng.uniform(0, PERIOD_S), self._sample)
+        self._world.after(rng.uniform(0, self._period_s), self._sample)
 
     @property
     def _state(self) -> Path:
@@ -140,7 +150,7 @@ class VirtualGateway:
     # The line
 
     def _sample(self) -> None:
-        self._world.after(PERIOD_S, self._sample)
+        self._world.after(self._period_s, self._sample)
         if not self._alive or not self.sampling or self._pause.holds(lambda: None):
             return
         stamp_us = self.clock.boottime_ns() // 1000

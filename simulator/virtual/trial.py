@@ -21,6 +21,7 @@ from wire.reading import LossReason
 FAULTS_S = 60.0  # how long things go wrong
 CALM_S_MAX = 600.0  # after it everything must arrive within this
 BOXES_MAX = 3
+TIGHT_SHARE = 0.25  # of trials with a budget that an outage fills
 DECADE_S = 315_576_000.0
 
 FAULTS = {  # weights
@@ -70,6 +71,7 @@ class VirtualTrial:
         self._rng = random.Random(seed)
         self._folder = folder
         self._make_disk = make_disk
+        self._tight = random.Random(f"budget of {seed}").random() < TIGHT_SHARE
         self._careless = plant is Plant.DELETE_ON_SEND
         self._numbers = [0]
         self._story: list[str] = []
@@ -96,6 +98,7 @@ class VirtualTrial:
             numbers=self._numbers,
             careless=self._careless,
             card=card,
+            tight=self._tight,
         )
         self.links.append(link)
         self.boxes.append(box)
@@ -134,6 +137,7 @@ class VirtualTrial:
         if not calm():
             verdict.broken.append(f"not delivered {CALM_S_MAX:.0f} s after the last fault")
         reasons = set().union(*(COSTS.get(fault, set()) for fault in self._drawn))
+        reasons |= {LossReason.THINNED, LossReason.EVICTED} if self._tight else set()
         for name in sorted({box.name for box in self.boxes}):
             boxes = [box for box in self.boxes if box.name == name]
             taken = set().union(*(box.taken for box in boxes))

@@ -280,7 +280,7 @@ def test_the_readings_shown_can_be_saved(browser: Any, base: Site) -> None:
             page.click("a.button")
         assert saving.value.suggested_filename == "readings.csv"
         lines = Path(saving.value.path()).read_text(encoding="utf-8").splitlines()
-        assert lines[0] == "time,series,value,unit,quality,gap"
+        assert lines[0] == "time,series,value,unit,quality,gap,count,min,max"
         assert len(lines) > 600
         assert faults == []
 

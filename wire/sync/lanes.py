@@ -13,7 +13,7 @@ from wire.codec import ATOMS_MAX, decode, encode
 from wire.errors import MergeRefused, SegmentCorrupt, UnsupportedFormat
 from wire.merge import merge
 from wire.ranges import SEQ_MAX, Range, RangeSet
-from wire.reading import Priority
+from wire.reading import Kind, Priority
 from wire.segment import MESSAGE_CELLS_MAX, Segment
 from wire.sync.outbox_view import OutboxView, StoredAtom
 
@@ -129,6 +129,8 @@ class Lanes:
             return None
         except UnsupportedFormat:  # written by a newer agent; the cloud may know it
             return _as_it_is(head)
+        if segments[0].kind is not Kind.RAW:  # a roll-up is stored or not by itself
+            return _as_it_is(head)
         cells = head.count
         for atom in atoms[1:ATOMS_MAX]:
             cells += atom.count
@@ -158,5 +160,5 @@ def _fitting(atom: StoredAtom, head: Segment) -> Segment | None:
         segment = decode(atom.data)
     except (SegmentCorrupt, UnsupportedFormat):
         return None  # dealt with when it comes to the front
-    same = (segment.priority, segment.kind, segment.anchor) == (head.priority, head.kind, head.anchor)
+    same = (segment.priority, segment.kind, segment.anchor) == (head.priority, Kind.RAW, head.anchor)
     return segment if same else None

@@ -51,10 +51,12 @@ def plane(told: NDArray[np.uint8] | None, shape: tuple[int, int], missing: int =
     return np.full(shape, missing, np.uint8) if told is None else told
 
 
-def atom(first: int, blocks: list[Block], **head: Any) -> Segment:
-    """One atom of these blocks."""
-    count = sum(block.cells for block in blocks)
+def atom(first: int, blocks: list[Block], more: int = 0, **head: Any) -> Segment:
+    """One atom of these blocks; as a roll-up it stands for `more` readings than it has cells."""
     told = {"priority": Priority.NORMAL, "kind": Kind.RAW, "anchor": ANCHOR, **head}
+    count = sum(block.cells for block in blocks)
+    if told["kind"] is not Kind.RAW:
+        count = sum(block.ticks * len(block.columns) for block in blocks) + more
     return Segment(atoms=(AtomRef(first, count, tuple(block.ticks for block in blocks)),), blocks=blocks, **told)
 
 
@@ -137,7 +139,7 @@ def atoms(draw: st.DrawFn, most: int = 4) -> list[Segment]:
     for _ in range(draw(st.integers(1, most))):
         chosen = draw(st.lists(st.sampled_from(sorted(forms)), min_size=1, max_size=3, unique=True))
         cut = [draw(blocks(set_id, *forms[set_id])) for set_id in sorted(chosen)]
-        found.append(atom(at, cut, **head))
+        found.append(atom(at, cut, draw(st.sampled_from([0, 1, 1 << 40])), **head))
         at = found[-1].atoms[0].end + draw(st.sampled_from([0, 0, 5]))
     return found
 
@@ -198,6 +200,7 @@ GOLDEN_MODELS: dict[str, Callable[[], Segment]] = {
     "counters-8x200": lambda: atom(5, [block(8, 200, shape="climb")]),
     "steps-3x64": lambda: atom(5, [block(3, 64, shape="steps")]),
     "float-decimals-3x20": lambda: atom(5, [block(3, 20, ValueType.FLOAT64, "decimals")]),
+    "rollup-1x3": lambda: atom(5, [block(4, 3)], 1788, kind=Kind.ROLLUP_1),
     "float32-3x20": lambda: atom(5, [block(3, 20, ValueType.FLOAT32)], kind=Kind.ROLLUP_1),
     "holes": _holes,
     "extremes": _extremes,

@@ -84,9 +84,9 @@ def read(data: bytes) -> dict[str, Any]:
     count = b.varint()
     at = b.varint() if count else 0
     while len(atoms) < count:
-        repeats, gap, absent, ticks = b.varint(), b.varint(), b.varint(), [b.varint() for _ in heads]
+        repeats, gap, rest, ticks = b.varint(), b.varint(), b.varint(), [b.varint() for _ in heads]
         for _ in range(repeats):
-            taken = sum(t * len(head[3]) for t, head in zip(ticks, heads)) - absent
+            taken = sum(t * len(head[3]) for t, head in zip(ticks, heads)) + (rest if class_kind >> 4 else -rest)
             atoms.append((at + gap, taken, tuple(ticks)))
             at += gap + taken
     bodies = [read_body(b, head[1], head[3]) for head in heads]

@@ -78,3 +78,30 @@ def test_storing_twice_is_our_own_mistake() -> None:
     coverage = Coverage(RangeSet([(0, 4)]))
     with pytest.raises(AssertionError):
         coverage.store([(2, 6)])
+
+
+@given(st.lists(st.tuples(st.sampled_from(["raw", "rollup", "lost"]), messages, losses), max_size=20))
+def test_a_roll_up_stores_no_reading_and_is_stored_while_it_tells_anything(
+    steps: list[tuple[str, list[tuple[int, int]], tuple[int, int]]],
+) -> None:
+    coverage = Coverage()
+    for kind, message, (first, end) in steps:
+        before = Coverage(coverage.stored.copy(), coverage.tombstoned.copy(), coverage.rolled.copy())
+        if kind == "raw":
+            if coverage.classify(message) is Fit.DISJOINT:
+                coverage.store(message)
+        elif kind == "lost":
+            coverage.tombstone(first, end)
+        elif first < end:
+            known = before.stored | before.rolled
+            covered = all(seq in {n for a, b in known for n in range(a, b)} for seq in range(first, end))
+            assert coverage.classify_rollup(first, end) is (Fit.COVERED if covered else Fit.DISJOINT)
+            coverage.store_rollup(first, end)
+            assert coverage.classify_rollup(first, end) is Fit.COVERED
+            assert coverage.stored == before.stored
+        assert not coverage.rolled - coverage.tombstoned
+        assert not coverage.stored & coverage.tombstoned
+        assert not before.stored - coverage.stored
+        assert not before.rolled - (coverage.rolled | coverage.stored)
+        again = Coverage(coverage.stored.copy(), coverage.tombstoned.copy(), coverage.rolled.copy())
+        assert (again.stored, again.tombstoned, again.rolled) == (coverage.stored, coverage.tombstoned, coverage.rolled)

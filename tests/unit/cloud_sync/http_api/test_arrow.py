@@ -50,7 +50,7 @@ def test_rows_are_those_of_json(client: Client, how: dict[str, dict[str, str]]) 
     asked = {"gateway": "press-3", "start": "-1h", "time_unit": "us"}
     plain = client.get("/v1/query", params=asked).json()
     read = table(client.get("/v1/query", params={**asked, **how.get("params", {})}, headers=how.get("headers")))
-    assert read.column_names == ["time", "series", "unit", "value", "quality", "gap"]
+    assert read.column_names == ["time", "series", "unit", "value", "quality", "gap", "count", "min", "max"]
     assert read.schema.field("time").type == pa.timestamp("us", "UTC")
     rows = read.set_column(0, "time", read["time"].cast(pa.int64())).to_pylist()
     assert len(rows) == 180

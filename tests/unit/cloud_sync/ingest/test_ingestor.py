@@ -133,7 +133,7 @@ def test_only_garbage_makes_no_pack(line: Line) -> None:
 def test_a_newer_version_and_a_reserved_kind_have_codes_of_their_own(line: Line) -> None:
     newer = bytearray(segment(0))
     newer[1] = 77
-    results = line.ingestor.write([bad(1, bytes(newer)), bad(2, segment(0, kind=Kind.ROLLUP_1))])
+    results = line.ingestor.write([bad(1, bytes(newer)), bad(2, segment(0, kind=Kind.ROLLUP_2))])
     assert [r.outcome.code for r in results if isinstance(r.outcome, Corrupt)] == [UNSUPPORTED, KIND]
 
 

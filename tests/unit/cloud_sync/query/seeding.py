@@ -22,7 +22,7 @@ from wire.reading import Kind, Priority, Tick, Tombstone
 from wire.segment import AtomRef, Block, Segment
 from wire.series import DTYPES, SeriesDef, SeriesSet
 from wire.sync.frames import EpochOffer, Hello
-from wire.sync.outcomes import Stored
+from wire.sync.outcomes import CatalogOutcome, Stored
 
 NOW_US = 1_780_000_000_000_000  # 2026-05-28T20:26:40Z
 BOOT_US = 1_000_000_000  # boottime at NOW_US on every gateway here
@@ -105,16 +105,28 @@ class Cloud:
         blocks = [block_of(s, batches[s]) for s in ordered]
         first = self._next.get((gateway, epoch), 0)
         atom = AtomRef(first, sum(block.cells for block in blocks), tuple(block.ticks for block in blocks))
-        segment = Segment(Priority.NORMAL, Kind.RAW, anchor, (atom,), blocks)
+        self._next[gateway, epoch] = atom.end
+        assert (
+            self.store_segment(gateway, epoch, Segment(Priority.NORMAL, Kind.RAW, anchor, (atom,), blocks)) == Stored()
+        )
+
+    def segment_of(self, first: int, series_set: SeriesSet, ticks: Sequence[Tick]) -> Segment:
+        """One raw atom from Seq `first` on."""
+        block = block_of(series_set, ticks)
+        return Segment(Priority.NORMAL, Kind.RAW, ANCHOR, (AtomRef(first, block.cells, (block.ticks,)),), [block])
+
+    def store_segment(self, gateway: str, epoch: int, segment: Segment) -> CatalogOutcome:
+        """As it is, in a pack of its own."""
+        (atom,) = segment.atoms
         data = encode(segment)
         t_min_us, t_max_us = zone(segment)
-        self._next[gateway, epoch] = atom.end
         ticket = self.catalog.open_pack()
         record = PackRecord(gateway, epoch, atom.end, t_min_us, t_max_us, data)
         pack, (offset,) = encode_pack(ticket.pack_id, self.catalog.generation(), ticket.deadline_us, [record])
         self.store.put(ticket.key, pack)
         entry = PackEntry(gateway, epoch, atom.end, read_header(data), offset, len(data), t_min_us, t_max_us)
-        assert self.catalog.commit_pack(ticket, len(pack), [entry]) == [Stored()]
+        (outcome,) = self.catalog.commit_pack(ticket, len(pack), [entry])
+        return outcome
 
     def lose(self, gateway: str, tombstone: Tombstone) -> None:
         """The gateway gave a range up."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -247,3 +248,24 @@ def test_a_clock_that_was_not_set_is_told(gateway: Gateway, file: Path) -> None:
     gateway.recorder = None
     assert rows(run("export", "-c", file).stdout)[0]["synchronised"] == "0"
     assert "by a clock that was not set" in run("stats", "-c", file).stdout
+
+
+def test_roll_ups_are_exported_checked_and_counted(gateway: Gateway, file: Path) -> None:
+    gateway.options = OutboxOptions(journal_bytes=256 * KIB, wal_bytes=256 * KIB, bytes_max=830 * KIB)
+    recorder = gateway.start(OVEN)
+    for at in range(150):
+        gateway.clock.sleep(5)
+        stamp = gateway.clock.boottime // 10**6
+        chance = random.Random(at)
+        recorder.take([Tick(OVEN.id, stamp + 10 * tick, (tick, chance.random())) for tick in range(100)])
+        recorder.commit()
+    assert set(recorder.stats().losses) == {LossReason.THINNED}
+    recorder.close()
+    gateway.recorder = None
+    told = json.loads(run("stats", "-c", file, "--json").stdout)
+    assert told["classes"]["rollup"]["atoms"] > 0
+    assert run("verify", "-c", file).exit_code == exits.OK
+    found = rows(run("export", "-c", file, "--series", "oven/load").stdout)
+    means = [row for row in found if row["count"]]
+    assert sum(int(row["count"]) for row in means) + len(found) - len(means) == 150 * 100
+    assert all(float(row["min"]) <= float(row["value"]) <= float(row["max"]) for row in means)

@@ -18,7 +18,7 @@ NORMAL = series_set(10, "normal")
 LOW = series_set(10, "low")
 ALARM = series_set(10, "alarm")
 BUDGET = 2048 * KIB
-OPTIONS = OutboxOptions(journal_bytes=128 * KIB, wal_bytes=256 * KIB, bytes_max=BUDGET)
+OPTIONS = OutboxOptions(journal_bytes=128 * KIB, wal_bytes=256 * KIB, bytes_max=BUDGET, thins=False)
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def test_a_budget_full_of_alarms_refuses(gateway: Gateway) -> None:
 
 
 def test_a_smaller_budget_is_reached_in_steps(gateway: Gateway) -> None:
-    gateway.options = OutboxOptions(journal_bytes=128 * KIB, wal_bytes=256 * KIB, bytes_max=64 << 20)
+    gateway.options = OutboxOptions(journal_bytes=128 * KIB, wal_bytes=256 * KIB, bytes_max=64 << 20, thins=False)
     recorder = start(gateway)
     for at in range(300):
         recorder.take(noise(NORMAL, 100, at))

@@ -26,7 +26,7 @@ def free(path: Path) -> int:
 
 @pytest.fixture
 def floored(gateway: Gateway) -> Gateway:
-    gateway.options = replace(OPTIONS, floor_bytes=FLOOR)
+    gateway.options = replace(OPTIONS, floor_bytes=FLOOR, thins=False)
     return gateway
 
 

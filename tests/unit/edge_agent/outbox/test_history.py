@@ -17,7 +17,12 @@ from wire.reading import LossReason, Priority, Tick
 KIB = 1024
 SET, LOW = series_set(10, "normal"), series_set(10, "low")
 OPTIONS = OutboxOptions(
-    journal_bytes=256 * KIB, wal_bytes=256 * KIB, bytes_max=4096 * KIB, history_bytes=100 * KIB, history_age_s=3600.0
+    journal_bytes=256 * KIB,
+    wal_bytes=256 * KIB,
+    bytes_max=4096 * KIB,
+    history_bytes=100 * KIB,
+    history_age_s=3600.0,
+    thins=False,
 )
 
 

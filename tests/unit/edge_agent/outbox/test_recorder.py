@@ -238,7 +238,7 @@ def test_a_newer_version_is_left_alone(gateway: Gateway) -> None:
     recorder._outbox.database.connection.execute("PRAGMA user_version = 99")
     gateway.kill()
     before = gateway.database.read_bytes()
-    with pytest.raises(StateUnusable, match="schema version 99, this agent knows 3"):
+    with pytest.raises(StateUnusable, match="schema version 99, this agent knows 4"):
         gateway.start(SET)
     assert gateway.database.read_bytes() == before
 
