@@ -52,6 +52,7 @@ class Detector:
         self.boot = boot
         self._stale: frozenset[str] = frozenset()  # slots of an earlier run, to be deleted
         self._stale_told = False
+        self._held: frozenset[str] = frozenset()  # slots of an earlier boot that lanes wait for
         self._watched = {watch.series_set.id: Watched(boot, watch) for watch in watches}
 
     def step(self, tick: Tick) -> Found:
@@ -88,11 +89,21 @@ class Detector:
         """Whether `check` can find anything."""
         return any(watched.rules.has_stale for watched in self._watched.values())
 
+    @property
+    def waits(self) -> bool:
+        """Whether a model knew something before a reboot, and `settle` is to be called once the time is known."""
+        return any(len(watched.waiting) for watched in self._watched.values())
+
+    def settle(self, now_us: int, offsets_us: Mapping[int, int]) -> list[str]:
+        """The time is known, as in `restore`: models go on where they were before the reboot. Returns what was not
+        used, and why."""
+        return [reason for watched in self._watched.values() for reason in watched.settle(now_us, offsets_us)]
+
     def alarms(self) -> set[int]:
         """Ids of the alarms that are raised now."""
         found: set[int] = set()
         for watched in self._watched.values():
-            found |= watched.rules.alarms()
+            found |= watched.rules.alarms() | watched.waiting.alarms()
             for lane, _, _ in watched.lanes:
                 memory = lane.runner.memory
                 found.update(memory.alarm[lane.at][memory.onset_us[lane.at] != NEVER].tolist())
@@ -112,6 +123,9 @@ class Detector:
                 delete += change.delete
         if self._stale_told:  # and it was not rolled back
             self._stale = frozenset()
+        self._held -= put.keys()
+        if not self.waits:
+            self._stale, self._held = self._stale | self._held, frozenset()
         delete += self._stale - put.keys()
         self._stale_told = True
         return StateChange(put, tuple(delete)) if put or delete else None
@@ -129,22 +143,27 @@ class Detector:
         that another sensor in the set costs it nothing. Returns what was not used, and why.
 
         After a reboot saved stamps count from another boot. `offsets_us` says, for boots whose wall time could be
-        trusted, wall clock minus boot clock; where it does not know both boots, how old the state is is not known, and
-        a model begins anew. Alarms of rules go on all the same, as if no time had passed.
+        trusted, wall clock minus boot clock. Where it does not know this boot, models that knew something wait for
+        `settle`; where it does not know the other, how old the state is will never be known, and they begin anew.
+        Alarms of rules go on all the same, as if no time had passed.
         """
-        self._stale, self._stale_told = frozenset(slots), False
         logs: dict[str, dict[str, bytes]] = {}
         for name, blob in slots.items():
             logs.setdefault(name.rpartition("/")[0], {})[name] = blob
         refused = []
+        held: set[str] = set()
         for key, blobs in logs.items():
             try:
                 saved = read_state(blobs)
                 used = [watched.restore(key, saved, now_us, offsets_us) for watched in self._watched.values()]
+                if any(watched.waiting.holds(saved) for watched in self._watched.values()):
+                    held |= blobs.keys()
                 if not any(used):
                     refused.append(f"{key}: nothing here is of {saved.identity} on these channels")
             except StateRefused as error:
                 refused.append(f"{key}: {error}")
+        self._held = frozenset(held)
+        self._stale, self._stale_told = frozenset(slots) - held, False
         return refused
 
 

@@ -15,6 +15,7 @@ from edge_agent.detect.rules import Rule, RuleSet
 from edge_agent.detect.runner import Row, is_all
 from edge_agent.detect.state import SavedState, StateChange, StateLog
 from edge_agent.detect.verdict import F64, Event, Verdict
+from edge_agent.detect.waiting import Waiting
 from wire.alarm import NEVER, Alarm, Phase, alarm_id
 from wire.reading import CellState, Tick
 from wire.scores import encode_scores
@@ -70,6 +71,7 @@ class Watched:
         for lane, columns in watch.lanes:
             log = StateLog(f"{self.key}/{lane.runner.label}", saving.identity(lane), boot, saving.group_names(lane))
             self.lanes.append((lane, np.array(columns, np.intp), log))
+        self.waiting = Waiting()
         self._rule_log = StateLog(f"{self.key}/{RULES}", self.rules.identity, boot, self.rules.names)
         definitions = self.set.series
         scored = {column for _, columns in watch.lanes for column in columns}
@@ -133,8 +135,9 @@ class Watched:
         )
 
     def changes(self) -> list[StateChange]:
-        """What changed since the last call, assuming that it was stored."""
-        found = [log.changes(saving.state_of(lane)) for lane, _, log in self.lanes]
+        """What changed since the last call, assuming that it was stored; nothing of lanes that wait."""
+        self.waiting.drop_calibrated()
+        found = [log.changes(saving.state_of(lane)) for lane, _, log in self.lanes if lane not in self.waiting]
         if self.rules.rules:
             found.append(self._rule_log.changes(self.rules.state()))
         return [change for change in found if change is not None]
@@ -146,7 +149,7 @@ class Watched:
         self._rule_log.again()
 
     def restore(self, key: str, saved: SavedState, now_us: int, offsets_us: Mapping[int, int]) -> int:
-        """How many rows of `saved` found their place. Raises StateRefused."""
+        """How many rows of `saved` found their place, or wait for a clock. Raises StateRefused."""
         kind = key.rpartition("/")[2]
         if kind == RULES:
             last_us = int(saved.arrays.get("value_us", np.zeros(0, np.int64)).max(initial=NEVER))
@@ -157,11 +160,20 @@ class Watched:
         used = 0
         for lane, _, _ in self.lanes:
             if lane.runner.label == kind and saved.identity == saving.identity(lane):
+                if self.boot not in offsets_us and saved.boot in offsets_us and saved.boot != self.boot:
+                    used += self.waiting.keep(lane, saved)
+                    continue
                 shift_us = self._shift_us(saved.boot, saving.last_us(saved), now_us, offsets_us)
                 if shift_us is None:
                     raise StateRefused("it is from before a reboot, and no trusted clock says how long ago that was")
                 used += saving.restore(lane, saved, shift_us)
         return used
+
+    def settle(self, now_us: int, offsets_us: Mapping[int, int]) -> list[str]:
+        """See `Detector`."""
+        return self.waiting.settle(
+            lambda saved: self._shift_us(saved.boot, saving.last_us(saved), now_us, offsets_us), now_us
+        )
 
     def _shift_us(self, boot: int, last_us: int, now_us: int, offsets_us: Mapping[int, int]) -> int | None:
         """What to add to stamps of that boot, the last of which is `last_us`; None when it is not known."""

@@ -52,6 +52,8 @@ class Detecting(Protocol):
     @property
     def checks(self) -> bool: ...
     @property
+    def waits(self) -> bool: ...
+    @property
     def problems(self) -> dict[str, str]: ...
     def steps(self, ticks: Iterable[Tick]) -> Iterator[Finding]: ...
     def check(self, now_us: int) -> tuple[Alarm, ...]: ...
@@ -59,6 +61,7 @@ class Detecting(Protocol):
     def changes(self) -> Change | None: ...
     def rolled_back(self) -> None: ...
     def restore(self, slots: Mapping[str, bytes], now_us: int, offsets_us: Mapping[int, int]) -> list[str]: ...
+    def settle(self, now_us: int, offsets_us: Mapping[int, int]) -> list[str]: ...
 
 
 class Desk:
@@ -87,10 +90,12 @@ class Desk:
         slots = {name: blob for name, blob in states.items() if name.startswith(PREFIX)}
         self.active = {alarm.id: alarm for alarm in _active_of(states.get(ACTIVE, b"[]"))}
         self._offset = b""  # as it was written last
-        offsets_us = _offsets_of(states.get(OFFSET, b"{}")) | _offsets_of(_offset(detector.boot, anchor))
+        self._offsets_us = _offsets_of(states.get(OFFSET, b"{}"))  # of earlier boots
         with self._guard():
-            for reason in detector.restore(slots, now_us, offsets_us):
+            for reason in detector.restore(slots, now_us, self._offsets_us | _offset(detector.boot, anchor)):
                 log.warning("detection begins anew: %s", reason)
+            if detector.waits:
+                log.info("models calibrate, and go on where they were before the reboot once the clock is set")
 
     def inherit(self, before: Desk) -> None:
         """What the desk before this one found and could not commit. Found again it is the same row; an alarm that is
@@ -142,12 +147,17 @@ class Desk:
         """
         put: dict[str, bytes] = {}
         delete: tuple[str, ...] = ()
+        known = _offset(self._detector.boot, anchor)
         if not self.problem:
             with self._guard():
+                if known and self._detector.waits:
+                    self._settle(anchor.boottime_us, self._offsets_us | known)
                 change = self._detector.changes()
                 if change is not None:
                     put, delete = dict(change.put), change.delete
-        offset = _offset(self._detector.boot, anchor)
+                if self._detector.waits:
+                    known = self._offsets_us | known
+        offset = json.dumps(known).encode()
         if put and offset != self._offset:
             put[OFFSET] = self._offset = offset
         if self._active_changed:
@@ -166,6 +176,13 @@ class Desk:
         if not self.problem:
             with self._guard():
                 self._detector.rolled_back()
+
+    def _settle(self, now_us: int, offsets_us: Mapping[int, int]) -> None:
+        refused = self._detector.settle(now_us, offsets_us)
+        for reason in refused:
+            log.warning("detection begins anew: %s", reason)
+        if not refused:
+            log.info("the clock is set: models go on where they were before the reboot")
 
     def _add(self, alarm: Alarm) -> None:
         self.alarms.append(alarm)
@@ -200,8 +217,8 @@ def _row(alarm: Alarm) -> dict[str, object]:
     return {name: getattr(alarm, name) for name in _FIELDS}
 
 
-def _offset(boot: int, anchor: Anchor) -> bytes:
-    return json.dumps({boot: anchor.offset_us} if anchor.synchronised else {}).encode()
+def _offset(boot: int, anchor: Anchor) -> dict[int, int]:
+    return {boot: anchor.offset_us} if anchor.synchronised else {}
 
 
 def _offsets_of(blob: bytes) -> dict[int, int]:

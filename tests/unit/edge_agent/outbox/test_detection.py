@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -166,6 +167,49 @@ def test_over_a_reboot_the_gap_is_the_time_that_the_machine_was_off(
     recorder.take([Tick(SET.id, gateway.clock.boottime_ns() // NS_PER_MS, (400, 2))])
     recorder.commit()
     assert (stored_codes(recorder)[0] is not None) is kept, "the first reading after the reboot"
+
+
+def test_over_a_reboot_models_go_on_once_the_clock_is_set(
+    gateway: Gateway, session: Session, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also when the agent is killed, and the machine boots once more, before a clock says how long it was off."""
+    caplog.set_level(logging.INFO)
+
+    def start(boot: int) -> tuple[Recorder, Detector]:
+        recorder, running = gateway.start(SET), detector(session, boot=BOOT + boot)
+        recorder.detect(running)
+        return recorder, running
+
+    def take(recorder: Recorder, seconds: int) -> None:
+        for _ in range(seconds):
+            gateway.clock.sleep(1)
+            stamp = gateway.clock.boottime_ns() // NS_PER_MS
+            recorder.take([Tick(SET.id, stamp, (400 + stamp // 1000 % 3, stamp // 1000 % 5))])
+        recorder.commit()
+
+    recorder, running = start(0)
+    take(recorder, 200)
+    wall_ns = gateway.clock.wall_ns()
+    for boot in (1, 2):
+        gateway.reboot()
+        gateway.clock.offset, gateway.clock.state = 0, SyncState(False, 0)
+        for _ in range(2):
+            recorder, running = start(boot)
+            take(recorder, 20)
+            assert running.reports()[0].state == "calibrating"
+            gateway.kill()
+    recorder, running = start(2)
+    gateway.clock.offset, gateway.clock.state = wall_ns + 300 * NS_PER_S, SyncState(True, 500)
+    take(recorder, 20)
+    assert running.reports()[0].state == "running"
+    said = [record.message for record in caplog.records if "before the reboot" in record.message]
+    assert said == [
+        *["models calibrate, and go on where they were before the reboot once the clock is set"] * 5,
+        "the clock is set: models go on where they were before the reboot",
+    ]
+    gateway.kill()
+    recorder, running = start(2)
+    assert running.reports()[0].state == "running"
 
 
 def test_changes_of_alarms_that_find_no_room_are_counted_and_told_once(
