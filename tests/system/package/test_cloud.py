@@ -13,17 +13,32 @@ from tests.system.package import machine as machines
 from tests.system.package.machine import NEWCOMER, Machine
 from tests.system.package.plant import build
 
-pytestmark = [pytest.mark.system, pytest.mark.nightly, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.system, pytest.mark.nightly, pytest.mark.timeout(1800)]
 
+TARGETS = ("edge-agent/amd64", "cloud-sync/amd64")
 PAGE = Path(__file__).resolve().parents[3] / "docs/operating/install.md"
 
 
-@pytest.fixture
-def machine(tmp_path: Path) -> Iterator[Machine]:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if reason := machines.missing():
         pytest.skip(reason)
-    (tmp_path / "machine").mkdir()
-    machine = Machine(machines.make_base(tmp_path), tmp_path / "machine", "tgcloud")
+    return tmp_path_factory.mktemp("cloud")
+
+
+@pytest.fixture(scope="module")
+def base(folder: Path) -> Path:
+    return machines.make_base(folder)
+
+
+@pytest.fixture(scope="module")
+def packages(folder: Path) -> dict[str, Path]:
+    return {target: build(folder, target, "0.1.0") for target in TARGETS}
+
+
+@pytest.fixture
+def machine(base: Path, tmp_path: Path) -> Iterator[Machine]:
+    machine = Machine(base, tmp_path, "tgcloud")
     try:
         machine.boot()
         yield machine
@@ -36,9 +51,8 @@ def commands() -> list[str]:
     return PAGE.read_text(encoding="utf-8").split("## The cloud\n```\n")[1].split("```")[0].splitlines()
 
 
-def test_the_manual_leads_to_a_service_that_is_ready(machine: Machine, tmp_path: Path) -> None:
-    package = build(tmp_path, "cloud-sync/amd64", "0.1.0")
-    shutil.copy(package, machine.root / "home" / NEWCOMER)
+def test_the_manual_leads_to_a_service_that_is_ready(machine: Machine, packages: dict[str, Path]) -> None:
+    shutil.copy(packages["cloud-sync/amd64"], machine.root / "home" / NEWCOMER)
     outputs = [machine.sudoer(command) for command in commands()]
     (token,) = [line for line in outputs[-1].splitlines() if line.startswith("tg1.")]
     assert token.endswith("@cloud.example.org:8444")
@@ -50,14 +64,10 @@ def test_the_manual_leads_to_a_service_that_is_ready(machine: Machine, tmp_path:
     assert machine.run("ls -A /var/lib/cloud-sync /etc/cloud-sync", check=False).stdout == ""
 
 
-@pytest.mark.parametrize("target", ["edge-agent/amd64", "cloud-sync/amd64"])
-def test_piuparts_finds_nothing(tmp_path: Path, target: str) -> None:
-    if reason := machines.missing():
-        pytest.skip(reason)
+@pytest.mark.parametrize("target", TARGETS)
+def test_piuparts_finds_nothing(base: Path, packages: dict[str, Path], target: str) -> None:
     if shutil.which("piuparts") is None:
         pytest.skip("piuparts is not installed. Try: apt-get install piuparts")
-    package = build(tmp_path, target, "0.1.0")
-    base = machines.make_base(tmp_path)
     command = ["piuparts", "--existing-chroot", str(base), "--no-upgrade-test", "--distribution", "bookworm"]
-    done = subprocess.run([*command, str(package)], capture_output=True, text=True, check=False)
+    done = subprocess.run([*command, str(packages[target])], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-4000:]
