@@ -52,6 +52,8 @@ def test_a_gap_is_noticed_once_and_closes_when_the_range_turns_up(ready: Catalog
     commit(ready, entry((10, 20)))
     ready.record_tombstones("gw-a", [lost(30, 35)])
     assert gaps(ready) == {7: [(5, 10), (35, 40)]}
+    [line] = ready.ledger("gw-a")
+    assert (line.taken, line.stored, line.tombstoned, line.pending) == (40, 10, 5, 25)
     ready.hello("gw-a", seen(ready, offer(7, 40, (0, 40))))  # found on the card after all
     assert gaps(ready) == {}
 

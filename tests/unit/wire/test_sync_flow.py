@@ -97,6 +97,13 @@ def test_before_the_first_ack_little_is_risked() -> None:
     assert link.admits(1, bulk=False), "alarms do not keep to the window"
 
 
+def test_the_cap_counts_what_the_socket_carries() -> None:
+    link = Flow(stall_s=20.0, rate_max=1000.0)
+    link.open()
+    link.sent(10_000, 50.0, bulk=True)
+    assert link.ready_at == pytest.approx(50.0 + 10.6 + 0.12), "headers, TLS and the ack are bytes too"
+
+
 def test_one_message_may_always_go() -> None:
     link = flow(credit=10)
     assert link.admits(100_000, bulk=True)

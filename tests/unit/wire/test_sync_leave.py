@@ -168,3 +168,14 @@ def test_the_rate_cap_paces_bulk_and_not_alarms() -> None:
     first = messages(bench.sync.committed(bench.now))[0]
     assert isinstance(first, MessageFrame)
     assert atoms_of(first) == [alarm]
+
+
+def test_an_alarm_does_not_wait_for_the_rate_cap() -> None:
+    bench = Held(Leave(), rate_max=100.0)
+    bench.now = 100.0
+    bulk = bench.commit(pairs=30)
+    assert [atoms_of(frame) for frame in messages(bench.connect())] == [[bulk]]
+    bench.commit(pairs=30)
+    assert messages(bench.sync.committed(bench.now)) == [], "the cap is used up for a while"
+    alarm = bench.commit(Priority.ALARM)
+    assert [atoms_of(frame) for frame in messages(bench.sync.committed(bench.now))] == [[alarm]]

@@ -196,6 +196,14 @@ def test_a_plan_holds_readings_then_alarms_and_begins_anew_at_midnight() -> None
     assert box.may() == "bulk"
 
 
+def test_now_opens_windows_and_no_plan() -> None:
+    box = Box(PolicyOptions((NIGHT,), plans=(Plan("*", daily=MB),)), at(2026, 11, 28, 12))
+    box.policy.open_now()
+    assert box.may() == "bulk"
+    box.policy.spend("eth0", MB)
+    assert box.may() == "nothing"
+
+
 def test_another_route_is_free_of_the_plan() -> None:
     box = Box(PolicyOptions(plans=(Plan("wwan0", daily=MB),)), at(2026, 11, 28, 12))
     box.policy.route("wwan0")

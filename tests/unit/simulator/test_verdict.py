@@ -1,0 +1,84 @@
+"""The fault lab's checkers: each finds what it is for, and is silent where all holds."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import replace
+
+import pytest
+
+from cloud_sync.catalog.catalog import EpochEnd, EpochLedger
+from simulator.lab.stored import Point, Stored
+from simulator.lab.verdict import Verdict, judge
+from wire.reading import LossReason, Tombstone
+
+EPOCH = 7
+LINE = EpochLedger(EPOCH, 0, None, EpochEnd.OPEN, 4, 4, 0, 0, 0, (), (), None, 1)
+
+
+def stored(*values: float) -> Stored:
+    """One series, one reading a second."""
+    return Stored(Counter(values), [Point(EPOCH, 1, 1_000_000 * at, value) for at, value in enumerate(values)])
+
+
+def given_up(count: int, reason: LossReason) -> EpochLedger:
+    stone = Tombstone(EPOCH, 4 - count, 4, reason, count)
+    return replace(LINE, stored=4 - count, tombstoned=count, tombstones=(stone,))
+
+
+def verdict(
+    found: Stored,
+    line: EpochLedger = LINE,
+    *,
+    taken: Collection[float] = (1.0, 2.0, 3.0, 4.0),
+    excused: Collection[float] = (),
+    reasons: Collection[LossReason] = (),
+) -> Verdict:
+    return judge("gw", taken, excused, found, [line], reasons)
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        verdict(stored(1.0, 2.0, 3.0, 4.0)),
+        verdict(stored(1.0, 2.0, 3.0), given_up(1, LossReason.CORRUPT), reasons=[LossReason.CORRUPT]),
+        verdict(stored(1.0, 2.0), replace(LINE, taken=2, stored=2), excused=[3.0, 4.0]),
+        verdict(stored(1.0, 2.0, 3.0, 4.0), excused=[3.0, 4.0]),
+    ],
+    ids=["whole", "told", "power cut", "power cut without a loss"],
+)
+def test_what_holds(found: Verdict) -> None:
+    assert (found.broken, found.lost, found.doubled) == ([], 0, 0)
+    assert found.taken == found.stored + found.excused + found.tombstoned == 4
+
+
+@pytest.mark.parametrize(
+    ("found", "said", "lost", "doubled"),
+    [
+        (verdict(stored(1.0, 2.0, 3.0)), "1 of 4 values are lost, 0 are recorded as given up, [4.0]", 1, 0),
+        (verdict(stored(1.0, 2.0), excused=[4.0]), "1 of 4 values are lost, 0 are recorded as given up, [3.0]", 1, 0),
+        (verdict(stored(1.0, 2.0, 2.0, 3.0, 4.0)), "1 of 4 values are stored twice, [2.0]", 0, 1),
+        (verdict(stored(1.0, 2.0, 3.0, 4.0, 5.0)), "1 values are stored that no chip gave out, [5.0]", 0, 0),
+        (verdict(stored(1.0, 3.0, 2.0, 4.0)), "out of order", 0, 0),
+        (verdict(stored(1.0, 2.0, 3.0, 4.0), replace(LINE, taken=5, pending=1)), "the ledger does not close", 0, 0),
+        (verdict(stored(1.0, 2.0, 3.0, 4.0), replace(LINE, taken=5)), "the ledger does not close", 0, 0),
+        (
+            verdict(stored(1.0, 2.0, 3.0), given_up(1, LossReason.EVICTED), reasons=[LossReason.CORRUPT]),
+            "given up for ['EVICTED'], and no fault asked for it",
+            0,
+            0,
+        ),
+        (
+            verdict(stored(1.0, 2.0, 3.0), given_up(1, LossReason.POWER_CUT), reasons=[LossReason.POWER_CUT]),
+            "1 of 4 values are lost",  # a power cut's count is an estimate and excuses nothing
+            1,
+            0,
+        ),
+    ],
+    ids=["lost", "beyond the window", "twice", "foreign", "order", "pending", "sum", "unasked", "estimate"],
+)
+def test_what_does_not_hold(found: Verdict, said: str, lost: int, doubled: int) -> None:
+    assert any(said in text for text in found.broken), found.broken
+    assert all(text.startswith("gw: ") for text in found.broken)
+    assert (found.lost, found.doubled) == (lost, doubled)
