@@ -41,6 +41,7 @@ nightly: setup ## what is long: more seeds, longer fuzzing, all benchmarks (reco
 	$(BIN)/python -m benchmarks.lab --json benchmarks/results/lab.json
 	$(BIN)/python -m benchmarks.detect --data quiet --json benchmarks/results/quiet.json
 	$(MAKE) bench
+	$(BIN)/python -m benchmarks.flash_agent --json benchmarks/results/flash_agent.json
 
 bench: setup ## every benchmark, one after another, into benchmarks/results (flash, the last, needs root)
 	@mkdir -p benchmarks/results

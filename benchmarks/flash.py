@@ -51,19 +51,25 @@ JOURNAL_S = 5  # ext4(5): commit=5, counted from the first change; the timer is 
 WRITE_BACK_S = 30  # vm.dirty_expire_centisecs
 CALIBRATION_ROWS = 1200
 METHOD = f"""\
-{COLUMNS} recorded series (`benchmarks.columns`, decimal), one reading a second each, forwards and backwards in turn.
-Each store has a loop device with ext4 (blocks of 4 KiB, noatime); bytes_per_reading is the growth of the device's
-written sectors (/sys/block/loopN/stat) over {SECONDS} s of virtual time, after a warm-up of at least
-{WARM_UP_COMMITS} commits and {WARM_UP_S} s, divided by the readings of that time; it begins and ends with a sync.
-fsyncs are real. What the kernel does by its own clock is done by the virtual one: a commit of ext4's journal
-{JOURNAL_S} s after the first change since the last, and write-back of dirty pages (a mapped index of the log, ext4's
-metadata) each {WRITE_BACK_S} s. Ours: the recorder with its detector (value-novelty on all series,
-{CALIBRATION_ROWS} rows to learn, and a threshold rule), its state in each commit; each commit's atoms are acknowledged
-and deleted with the next; alarms commit at once. rows: SQLite in WAL mode, synchronous=FULL, one row (time, series,
-real) per reading and one commit per interval, which deletes what came two commits before. JSON rows: the same with
-(topic, ISO time, payload) as text."""
+{COLUMNS} recorded series (`benchmarks.columns`, decimal), one reading a second each, forwards and backwards in
+turn. Each store has a loop device with ext4 (blocks of 4 KiB, noatime); bytes_per_reading is the growth of the
+device's written sectors (/sys/block/loopN/stat) over {SECONDS} s of virtual time, after a warm-up of at least
+{WARM_UP_COMMITS} commits and {WARM_UP_S} s, divided by the readings of that time; it begins and ends with a
+sync. fsyncs are real. What the kernel does by its own clock is done by the virtual one: a commit of ext4's
+journal {JOURNAL_S} s after the first change since the last, and write-back of dirty pages (a mapped index of
+the log, ext4's metadata) after {WRITE_BACK_S} s, between two transactions. Ours: the recorder with its detector
+(value-novelty on all series, {CALIBRATION_ROWS} rows to learn, and a threshold rule), its state in each commit;
+each commit's atoms are acknowledged and deleted with the next; alarms commit at once. rows: SQLite in WAL mode,
+synchronous=FULL, one row (time, series, real) per reading and one commit per interval, which deletes what came
+two commits before. JSON rows: the same with (topic, ISO time, payload) as text."""
 
 Store = Callable[[Path, "Source", int, "Kernel"], None]
+
+
+def recorded() -> tuple[Column, ...]:
+    """The series that are read. Raises NoData."""
+    data = data_directory()
+    return next(batches(data, decimal_columns(data), RECORDED_ROWS, 1)).columns
 
 
 class Source:
@@ -89,7 +95,6 @@ class Kernel:
         self._store.mkdir()
         self._seen_ns = 0
         self._device = Path("/dev") / device
-        self._stat = Path(f"/sys/block/{device}/stat")
         self._warm_up_s = warm_up_s
         self._end_s = end_s
         self._before = 0
@@ -98,6 +103,7 @@ class Kernel:
     def seconds(self) -> Iterator[int]:
         """Virtual seconds of the whole run; what is due of the kernel is done at the end of each."""
         begun: int | None = None  # ext4's running transaction
+        written_back = 0
         for second in range(self._end_s):
             if second == self._warm_up_s:
                 self._before = self._written()
@@ -107,8 +113,9 @@ class Kernel:
             if begun is not None and second - begun >= JOURNAL_S:
                 self._commit_journal()
                 begun = None
-            if second % WRITE_BACK_S == WRITE_BACK_S - 1:
-                self._write_back()
+            if begun is None and second - written_back >= WRITE_BACK_S:
+                self._write_back()  # what a running transaction holds would not be written
+                written_back = second
             if begun is None:
                 self._seen_ns = self._newest_ns()
         self.bytes = self._written() - self._before
@@ -141,12 +148,14 @@ class Kernel:
             finally:
                 os.close(descriptor)
 
-    def _sync(self) -> None:
-        subprocess.run(["sync", "-f", str(self._mount)], check=True)
-
     def _written(self) -> int:
-        self._sync()
-        return int(self._stat.read_text(encoding="ascii").split()[6]) * SECTOR_BYTES
+        return written_bytes(self._mount, self._device.name)
+
+
+def written_bytes(mount: Path, device: str) -> int:
+    """What the block layer has given to the device since it was made; all of the file system is synced first."""
+    subprocess.run(["sync", "-f", str(mount)], check=True)
+    return int(Path(f"/sys/block/{device}/stat").read_text(encoding="ascii").split()[6]) * SECTOR_BYTES
 
 
 class VirtualClock:
@@ -273,7 +282,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
         return 1
     try:
-        columns = next(batches(data_directory(), decimal_columns(data_directory()), RECORDED_ROWS, 1)).columns
+        columns = recorded()
     except NoData as error:
         print(error, file=sys.stderr)
         return 1
