@@ -56,7 +56,7 @@ protos: setup ## generate wire/v1 from protos
 	$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=. --pyi_out=. --grpc_python_out=. protos/wire/v1/*.proto
 
 lock: ## resolve requirements/*.txt anew (needs uv)
-	for extra in edge cloud dev; do \
+	for extra in edge cloud hsm dev; do \
 	  uv pip compile pyproject.toml --extra $$extra --universal --python-version 3.11 --generate-hashes \
 	    --no-emit-index-url --no-header --quiet --upgrade --output-file requirements/$$extra.txt || exit 1; done
 

@@ -20,6 +20,7 @@ from cloud_sync.ota_options import (
     keyring_of,
     keys_option,
     opened_repository,
+    pin_of,
     sign_online,
     threshold_option,
     told_errors,
@@ -69,6 +70,24 @@ def key_init(keys: Path, data: Path, store: str | None, families: tuple[str, ...
             ceremony.add_family(family, ring.create(family, count, threshold), ring.load("targets"))
             click.echo(f"{keys}: {threshold} of {count} keys of family {family}")
         sign_online(repository, online)
+
+
+@key.command("token")
+@click.argument("role")
+@keys_option
+@click.option("--module", required=True, type=click.Path(path_type=Path), help="PKCS#11 module of the token (.so).")
+@click.option("--id", "key_id", default=2, show_default=True, type=click.IntRange(0, 1 << 31), help="Key on the token.")
+@click.option("--label", help="Label of the token.  [default: the only one]")
+def key_token(role: str, keys: Path, module: Path, key_id: int, label: str | None) -> None:
+    """Write down a key on a PKCS#11 token as the next key of ROLE: `key init` and `key rotate` then use it.
+
+    The key (ECDSA, P-256 or P-384) is made by the token's own tool and never leaves it.
+    """
+    from cloud_sync.rollout.keyring import Keyring
+
+    with told_errors():
+        path = Keyring(keys, None, pin_of).note_token(role, module, key_id, label)
+        click.echo(f"{path}: key {key_id} on {label or 'the token'}")
 
 
 @key.command("rotate")

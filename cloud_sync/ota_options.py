@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cloud_sync.cli_options import EXIT_CONFIG
-from cloud_sync.errors import CloudError, ConfigInvalid
+from cloud_sync.errors import CloudError, ConfigInvalid, KeyUnusable
 from wire.release import ReleaseInvalid
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cloud_sync.rollout.repository import Repository
 
 VARIABLE = "EDGE_OTA_PASSPHRASE"
+PIN_VARIABLE = "EDGE_OTA_PIN"
 ONLINE = ("snapshot", "timestamp", "director")
 folder = click.Path(file_okay=False, path_type=Path)
 keys_option = click.option("--keys", required=True, type=folder, help="Folder of the offline keys.")
@@ -69,7 +70,17 @@ def keyring_of(keys: Path, *, confirm: bool) -> Keyring:
     passphrase = os.environ.get(VARIABLE)
     if passphrase is None and sys.stdin.isatty():
         passphrase = click.prompt("passphrase of the keys", hide_input=True, confirmation_prompt=confirm, err=True)
-    return Keyring(keys, passphrase)
+    return Keyring(keys, passphrase, pin_of)
+
+
+def pin_of(what: str) -> str:
+    """The PIN of a token, from the environment or asked for. Raises KeyUnusable."""
+    pin = os.environ.get(PIN_VARIABLE)
+    if pin is None and sys.stdin.isatty():
+        pin = click.prompt(f"PIN of {what}", hide_input=True, err=True)
+    if pin is None:
+        raise KeyUnusable(f"{what}: a PIN is needed. Try: {PIN_VARIABLE}, or a terminal that can be asked")
+    return pin
 
 
 def release_named(name: str) -> tuple[str, int]:

@@ -236,7 +236,7 @@ def walk(command: click.Command, path: str) -> Iterator[tuple[str, click.Command
             yield from walk(child, f"{path} {name}")
 
 
-@pytest.mark.parametrize("extra", ["edge", "cloud", "dev"])
+@pytest.mark.parametrize("extra", ["edge", "cloud", "hsm", "dev"])
 def test_requirements_are_locked_and_name_no_index(extra: str) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     wanted = [*project["dependencies"], *project["optional-dependencies"][extra]]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from securesystemslib.signer import Signer
+from tuf.api.exceptions import UnsignedMetadataError
 from tuf.api.metadata import DelegatedRole, Delegations, Metadata, Root, TargetFile, Targets
 
 from cloud_sync.errors import KeyUnusable, RepositoryUnusable
@@ -163,7 +164,10 @@ class Ceremony:
     def _sign(self, content: Root | Targets, signers: Sequence[Signer]) -> Signed:
         metadata: Signed = Metadata(content)
         for signer in signers:
-            metadata.sign(signer, append=True)
+            try:
+                metadata.sign(signer, append=True)
+            except UnsignedMetadataError as error:
+                raise KeyUnusable(str(error.__cause__ or error)) from error
         return metadata
 
     def _store(self, role: str, metadata: Signed, delegator: Delegator) -> None:

@@ -31,6 +31,7 @@ class ShelfLine:
     def __init__(self, shelf: Shelf) -> None:
         self.shelf = shelf
         self.open = True
+        self.open_pieces = 1 << 30  # then nothing may leave any more
         self.pieces: list[tuple[str, int, int]] = []
         self.pieces_max = 1 << 30  # then the link breaks
         self.news = 0
@@ -44,7 +45,8 @@ class ShelfLine:
         return encode_piece(piece)
 
     def leave(self) -> Leave:
-        return Leave(bulk=self.open, why="" if self.open else "the window is shut")
+        bulk = self.open and len(self.pieces) < self.open_pieces
+        return Leave(bulk=bulk, why="" if bulk else "the window is shut")
 
     def reported(self) -> None:
         self.news += 1
@@ -119,10 +121,9 @@ async def test_what_is_assigned_runs_and_each_step_is_reported_once(bench: Bench
         bench.service.reports_acked(ids[2:])
         await until(lambda: bench.slots.untold() == [])
         count = len(bench.line.pieces)
-        bench.tell(bench.assigned(release))
-        bench.tell(bench.assigned(release))
-        await asyncio.sleep(0.2)
-        assert (len(bench.line.pieces), bench.steps()) == (count, []), "nothing to do costs nothing"
+    bench.tell(bench.assigned(release))
+    assert await bench.service._round(bench.line) == (None, "")
+    assert (len(bench.line.pieces), bench.steps()) == (count, []), "nothing to do costs nothing"
 
 
 async def test_a_bad_release_is_refused_once_and_the_reason_reported(bench: Bench) -> None:
@@ -134,9 +135,9 @@ async def test_a_bad_release_is_refused_once_and_the_reason_reported(bench: Benc
         await until(lambda: ("toy/2", "refused", "golden") in bench.steps())
         assert bench.active() == "1"
         count = len(bench.line.pieces)
-        bench.tell(bench.assigned(bad))
-        await asyncio.sleep(0.2)
-        assert len(bench.line.pieces) == count, "it is not tried again"
+    bench.tell(bench.assigned(bad))
+    assert await bench.service._round(bench.line) == (None, "")
+    assert len(bench.line.pieces) == count, "it is not tried again"
 
 
 async def test_a_link_that_breaks_costs_no_piece_twice(bench: Bench) -> None:
@@ -162,6 +163,13 @@ async def test_while_nothing_may_leave_nothing_is_fetched(bench: Bench) -> None:
         bench.line.open = True
         bench.tell(release)
         await until(lambda: bench.loads == 1)
+
+
+async def test_what_shuts_during_a_download_stops_it_between_two_pieces(bench: Bench) -> None:
+    bench.tell(bench.assigned(bench.published(1)))
+    bench.line.open_pieces = 4
+    assert await bench.service._round(bench.line) == (None, "held")
+    assert (len(bench.line.pieces), bench.active()) == (4, "factory")
 
 
 async def test_a_document_of_another_stream_is_refused_and_reported(bench: Bench) -> None:
