@@ -20,6 +20,7 @@ from cloud_sync.data_folder import DataFolder, open_parts
 from cloud_sync.errors import CloudError, ConfigInvalid
 from cloud_sync.grpc_api.assigning import Assigning, UpdateDesk
 from cloud_sync.grpc_api.enrol import EnrolDesk, EnrolServer
+from cloud_sync.grpc_api.handshakes import Handshakes
 from cloud_sync.grpc_api.peer import Gatekeeper
 from cloud_sync.grpc_api.server import Credentials, GrpcServer
 from cloud_sync.grpc_api.stream import Stream, StreamPorts
@@ -93,8 +94,11 @@ def certificate_files(
     return CertificateFiles(folder.pki.server, folder.pki.server_key) if own else None
 
 
-def serve(options: Options) -> None:
-    """Run until SIGTERM or SIGINT. Raises ConfigInvalid, StoreDown or CatalogDown when it cannot start."""
+def serve(options: Options, handshakes: Handshakes) -> None:
+    """Run until SIGTERM or SIGINT; `handshakes` counts in the service's metrics.
+
+    Raises ConfigInvalid, StoreDown or CatalogDown when it cannot start.
+    """
     options.data.require_initialised()
     require_safe(options.http.host, options.http.port, options.http_tls is not None)
     tls = None if options.http_tls is None else options.http_tls.context()
@@ -104,16 +108,22 @@ def serve(options: Options) -> None:
         try:
             if isinstance(store, LocalStore):
                 store.sweep_partial()
-            asyncio.run(_serve(options, tls, clock, catalog, store))
+            asyncio.run(_serve(options, handshakes, tls, clock, catalog, store))
         finally:
             options.data.addresses.unlink(missing_ok=True)
             catalog.close()
 
 
 async def _serve(
-    options: Options, tls: ssl.SSLContext | None, clock: Clock, catalog: SqlCatalog, store: ObjectStore
+    options: Options,
+    handshakes: Handshakes,
+    tls: ssl.SSLContext | None,
+    clock: Clock,
+    catalog: SqlCatalog,
+    store: ObjectStore,
 ) -> None:
     metrics = Metrics()
+    handshakes.count_in(metrics)
     ingestor = Ingestor(catalog, store, clock, metrics)
     group = GroupCommit(ingestor, metrics)
     stop = _stop_event()

@@ -84,9 +84,12 @@ def serve(
     store: str | None,
 ) -> None:
     """Run the service. Prints one line on stdout when ready; port 0 takes any free port."""
+    from cloud_sync.grpc_api.handshakes import Handshakes
     from cloud_sync.log import log_to_stderr
 
     log_to_stderr(log_level)
+    handshakes = Handshakes()
+    handshakes.read_core()
 
     from cloud_sync.app import Address, Options, certificate_files
     from cloud_sync.app import serve as run
@@ -97,7 +100,8 @@ def serve(
         for_devices = Address.parse(enrol, "--enrol") if enrol else for_gateways.next()
         folder = DataFolder(data, catalog, store)
         tls = certificate_files(folder, http_tls, http_cert, http_key)
-        run(Options(folder, for_gateways, Address.parse(http, "--http"), for_devices, tls))
+        options = Options(folder, for_gateways, Address.parse(http, "--http"), for_devices, tls)
+        run(options, handshakes)
 
 
 @main.group()

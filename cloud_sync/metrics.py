@@ -26,6 +26,9 @@ class Metrics:
         self.streams = Gauge("tidegate_streams", "Open streams", registry=r)
         self.streams_ended = Counter("tidegate_streams_ended", "Streams by how they ended", ["reason"], registry=r)
         self.enrolments = Counter("tidegate_enrolments", "Enrolment calls by outcome", ["outcome"], registry=r)
+        self.tls_refused = Counter(
+            "tidegate_tls_refused", "Handshakes that TLS refused, by reason", ["reason"], registry=r
+        )
         self.acks = Counter("tidegate_acks", "Acknowledgements sent", registry=r)
         self.commands_withheld = Counter(
             "tidegate_commands_withheld", "Commands not sent: two machines use the gateway's certificate", registry=r
