@@ -37,6 +37,7 @@ from cloud_sync.rollout.shelf import Shelf
 from cloud_sync.storage.local_store import LocalStore
 from cloud_sync.storage.object_store import ObjectStore
 from cloud_sync.storage.sweep import sweep_orphans
+from cloud_sync.webhooks.pump import Pump
 from wire.clock import Clock, SystemClock
 from wire.join import join_address
 
@@ -156,6 +157,7 @@ async def _serve(
                 committing = tasks.create_task(group.run(), name="group commit")
                 signing = tasks.create_task(keep_current(options.data.ota_keys, store, clock), name="signing")
                 telling = tasks.create_task(assigning.run(), name="assigning")
+                calling = tasks.create_task(Pump(catalog.webhooks, clock).run(), name="webhooks")
                 sweeping = tasks.create_task(_sweep(catalog, store, metrics), name="orphan sweep")
                 try:
                     _tell_ready(
@@ -172,6 +174,7 @@ async def _serve(
                     await enrolment.stop()
                     await server.stop()
                     sweeping.cancel()
+                    calling.cancel()
                     signing.cancel()
                     telling.cancel()
                     committing.cancel()

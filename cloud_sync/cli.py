@@ -12,6 +12,7 @@ from cloud_sync.ca_cli import ca
 from cloud_sync.cli_options import catalog_option, data_option, json_option, one_line_errors, store_option
 from cloud_sync.ledger_cli import ledger, machine
 from cloud_sync.people_cli import admin_link, api_token
+from cloud_sync.webhook_cli import webhook
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -188,7 +189,7 @@ def restored(data: Path, catalog: str | None, store: str | None) -> None:
         click.echo(f"{found.messages} messages of {found.packs} packs, which the catalog did not name, are in it again")
 
 
-for group in (token, gateway, audit, ledger, machine, ca, admin_link, api_token):
+for group in (token, gateway, audit, ledger, machine, ca, admin_link, api_token, webhook):
     main.add_command(group)
 
 

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from cloud_sync.catalog import epoch_rows
+from cloud_sync.catalog import epoch_rows, webhooks
 from cloud_sync.catalog.catalog import AlarmRow
 from cloud_sync.catalog.database import Database, portions, storable
+from cloud_sync.catalog.database_clock import now_us
 from cloud_sync.catalog.schema import active_alarm, alarm, epoch
 from wire.alarm import Alarm, Phase, Severity
 
@@ -47,7 +48,10 @@ def record_alarms(database: Database, gateway: str, alarms: Sequence[tuple[int, 
     with database.write() as connection:
         rows = epoch_rows.lock_epochs(database, connection, list(dict.fromkeys((gateway, told) for told, _ in alarms)))
         values = [_values(gateway, rows[gateway, told].id, change) for told, change in alarms]
-        connection.execute(database.insert(alarm).on_conflict_do_nothing(), values)
+        key = (alarm.c.alarm_id, alarm.c.phase, alarm.c.stamp_us)
+        inserted = connection.execute(database.insert(alarm).on_conflict_do_nothing().returning(*key), values)
+        fresh = {tuple(row) for row in inserted}
+        _tell(database, connection, gateway, [change for _, change in alarms if change.key in fresh])
         told = {change.id for _, change in alarms}
         begun = [{"gateway": gateway, "alarm_id": id_} for id_ in sorted(told)]
         connection.execute(database.insert(active_alarm).on_conflict_do_nothing(), begun)
@@ -57,6 +61,23 @@ def record_alarms(database: Database, gateway: str, alarms: Sequence[tuple[int, 
                     active_alarm.c.gateway == gateway, active_alarm.c.alarm_id.in_(ids), _ended(active_alarm)
                 )
             )
+
+
+def _tell(database: Database, connection: Connection, gateway: str, changes: Sequence[Alarm]) -> None:
+    """Queue what begins and what ends for the webhooks that want to know."""
+    telling = [change for change in changes if change.phase in (Phase.RAISED, Phase.CLEARED)]
+    hooks = webhooks.wanting(connection, "alarm") if telling else []
+    if not hooks:
+        return
+    at_us = int(connection.execute(sa.select(now_us)).scalar_one())
+    events = []
+    for change in telling:
+        data = {"gateway": gateway, "alarm": f"{change.id:016x}", "series": change.series, "rule": change.rule}
+        data |= {"severity": change.severity.name.lower(), "cause": change.cause}
+        key = f"{gateway} {change.id:016x} {change.onset_us}"
+        events.append(webhooks.Event(f"alarm.{change.phase.name.lower()}", key, at_us, data))
+    for row in hooks:
+        webhooks.enqueue(connection, database, row, events, at_us)
 
 
 def find_active(connection: Connection) -> None:

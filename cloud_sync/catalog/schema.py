@@ -22,7 +22,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 
 STORED = 0  # coverage.state; stored wins over tombstoned
 TOMBSTONED = 1
@@ -310,6 +310,47 @@ credential = Table(
     Column("seen_us", BigInteger, nullable=False, server_default="0"),  # to the hour
 )
 
+# Receivers that are told what happens. The secret signs, so it is kept as it is.
+webhook = Table(
+    "webhook",
+    metadata,
+    Column("id", String(16), primary_key=True),
+    Column("url", Text, nullable=False),
+    Column("secret", Text, nullable=False),
+    Column("events", Text, nullable=False),  # of `cloud_sync.catalog.webhooks.EVENTS`, with commas
+    Column("silent_after_s", BigInteger, nullable=False),
+    Column("allow_private", Boolean, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    Column("due_us", BigInteger, nullable=False, server_default="0"),  # before that nothing is tried
+    Column("failures", BigInteger, nullable=False, server_default="0"),  # in a row
+    Column("dropped", BigInteger, nullable=False, server_default="0"),
+    Column("taken_us", BigInteger, nullable=False, server_default="0"),
+    Column("error", Text, nullable=False, server_default=""),
+)
+
+# What waits for a receiver, in the order of `id`.
+webhook_delivery = Table(
+    "webhook_delivery",
+    metadata,
+    Column("id", _ROW_ID, primary_key=True, autoincrement=False),
+    Column("webhook_id", String(16), ForeignKey("webhook.id"), nullable=False),
+    Column("event_id", String(40), nullable=False),
+    Column("body", Text, nullable=False),
+    Column("queued_us", BigInteger, nullable=False),
+    UniqueConstraint("webhook_id", "event_id"),
+)
+
+# Silences and gaps that a receiver was told of and that last.
+webhook_told = Table(
+    "webhook_told",
+    metadata,
+    Column("webhook_id", String(16), ForeignKey("webhook.id"), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("subject", String(63), nullable=False),
+    Column("since_us", BigInteger, nullable=False),
+    PrimaryKeyConstraint("webhook_id", "kind", "subject"),
+)
+
 # Only ever added to; `hash` covers the row and the hash before it.
 audit = Table(
     "audit",
@@ -366,6 +407,7 @@ update_report = Table(
 
 Index("assignment_by_change", assignment_counter.c.changed_us)
 Index("report_by_time", update_report.c.gateway, update_report.c.received_us)
+Index("webhook_delivery_by_hook", webhook_delivery.c.webhook_id, webhook_delivery.c.id)
 Index("identity_by_change", identity.c.changed_us)
 Index("alarm_by_onset", alarm.c.epoch_id, alarm.c.onset_us)
 Index("message_by_pack", message.c.pack_id)

@@ -36,6 +36,7 @@ from cloud_sync.catalog.schema import SCHEMA_VERSION, gateway, meta, metadata, p
 from cloud_sync.catalog.series_rows import SeriesRows
 from cloud_sync.catalog.tombstone_rows import record_tombstones
 from cloud_sync.catalog.upgrade import OLDEST, mark, upgrade
+from cloud_sync.catalog.webhooks import Webhooks
 from cloud_sync.errors import ConfigInvalid
 from cloud_sync.storage.pack_keys import pack_key
 from wire.alarm import Alarm
@@ -83,6 +84,7 @@ class SqlCatalog:
         self.access = Access(database)
         self.people = People(database)
         self.audit = Audit(database)
+        self.webhooks = Webhooks(database)
         self.assignments = Assignments(database)
         self._series = SeriesRows(database)
         self._tickets = threading.Lock()

@@ -1,0 +1,1 @@
+"""Telling others by HTTP what happens in the fleet."""
