@@ -13,9 +13,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from edge_agent.asking import RequestRefused
 from edge_agent.buffer.operations import BufferOperations
 from edge_agent.config.model import Config
-from edge_agent.control import ControlServer, RequestRefused
+from edge_agent.control import ControlServer
 from edge_agent.health import ALIVE_S_MAX, Notifier, watchdog_period_s
 from edge_agent.outbox.opening import OUTBOX
 from edge_agent.outbox.recorder import Recorder

@@ -16,23 +16,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from edge_agent.errors import NotRunning, StateBusy, StateUnusable
+from edge_agent.asking import ANSWER_S_MAX, SOCKET_NAME, RequestRefused
+from edge_agent.errors import StateBusy, StateUnusable
 
 log = logging.getLogger(__name__)
 
-SOCKET_NAME = "control.sock"
 SOCKET_MODE = 0o660
 PATH_BYTES_MAX = 107  # unix(7): sun_path holds 108 with its end
 REQUEST_BYTES_MAX = 4096
 CLIENTS_MAX = 16
 IDLE_S_MAX = 30.0
-ANSWER_S_MAX = 5.0
 
 Operation = Callable[[Mapping[str, Any]], object]
-
-
-class RequestRefused(Exception):
-    """The request cannot be answered; the text tells the client why."""
 
 
 class ControlServer:
@@ -143,29 +138,3 @@ def _answers(path: Path) -> bool:
         except OSError:
             return False
         return True
-
-
-def ask(runtime_dir: Path, request: Mapping[str, object]) -> Any:
-    """One request to the running agent. Raises NotRunning, RequestRefused."""
-    path = runtime_dir / SOCKET_NAME
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(ANSWER_S_MAX)
-        try:
-            connection.connect(str(path))
-            connection.sendall(json.dumps(request).encode() + b"\n")
-            with connection.makefile("rb") as file:
-                line = file.readline()
-        except PermissionError as error:
-            raise RequestRefused(f"{path}: not allowed. Try: sudo edge-agent …, or join the socket's group") from error
-        except OSError as error:
-            raise NotRunning(
-                f"no agent answers at {path}: {error.strerror or error}. Start one: edge-agent run"
-            ) from error
-    try:
-        answer = json.loads(line)
-        ok, body = bool(answer["ok"]), answer.get("result", answer.get("error"))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise NotRunning(f"{path}: what answers there is no edge-agent") from error
-    if not ok:
-        raise RequestRefused(str(body))
-    return body

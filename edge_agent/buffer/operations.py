@@ -8,7 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from edge_agent.control import Operation, RequestRefused
+from edge_agent.asking import RequestRefused
+from edge_agent.control import Operation
 from edge_agent.errors import AgentError
 from edge_agent.outbox.buffer_file import BufferFile
 from edge_agent.outbox.prune import Pruned, Wish

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from edge_agent.asking import ask
 from edge_agent.buffer.operations import BufferOperations
 from edge_agent.config.model import Config
-from edge_agent.control import ask
 from edge_agent.errors import NotRunning, StateUnusable
 from edge_agent.outbox.buffer_file import BufferFile
 from edge_agent.outbox.database import Database

@@ -194,9 +194,9 @@ def _time(text: str | None, option: str) -> int | None:
 
 @contextmanager
 def _source(file: Path) -> Iterator[Source]:
+    from edge_agent.asking import RequestRefused
     from edge_agent.buffer.source import open_source
     from edge_agent.config.load import load
-    from edge_agent.control import RequestRefused
     from edge_agent.errors import AgentError
 
     try:

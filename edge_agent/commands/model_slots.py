@@ -165,7 +165,7 @@ def _require(slots: Slots, family: str) -> None:
 
 def _reload(config: Config) -> None:
     """Tell the running agent, where one runs; the next start takes it over anyway."""
-    from edge_agent.control import RequestRefused, ask
+    from edge_agent.asking import RequestRefused, ask
     from edge_agent.errors import NotRunning
 
     with suppress(NotRunning, RequestRefused):

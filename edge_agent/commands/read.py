@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_agent import exits
-from edge_agent.config.load import load
-from edge_agent.config.model import Config
+from edge_agent.asking import RequestRefused, ask
 from edge_agent.config.values import nearest
-from edge_agent.control import RequestRefused, ask
 from edge_agent.errors import AgentError, NotRunning
 
 if TYPE_CHECKING:
+    from edge_agent.config.model import Config
     from edge_agent.sources.line import BusLine
     from wire.clock import Clock
 
@@ -25,6 +24,8 @@ WATCH_S = 0.02
 
 def read_sensors(file: Path, sensor: str | None, once: bool, as_json: bool) -> int:
     """Print one line per channel. Exit 1 when a channel that was asked for has no value, 3 when no agent runs."""
+    from edge_agent.config.load import load
+
     try:
         config = load(file)
         known = [plan.id for plan in config.sensors]

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from edge_agent import exits
+from edge_agent.asking import RequestRefused, ask_agent
 from edge_agent.commands.read import age_text, state_text, value_text
-from edge_agent.config.load import load
 from edge_agent.config.values import show_duration, show_size, show_span
-from edge_agent.control import RequestRefused, ask
 from edge_agent.errors import AgentError
 
 GREEN, YELLOW, RED, PLAIN = "\x1b[32m", "\x1b[33m", "\x1b[31m", "\x1b[0m"
@@ -22,7 +21,7 @@ COLOURS = {"ok": GREEN, "healthy": GREEN, "ended": GREEN, "waiting": YELLOW, "st
 def show_status(file: Path, as_json: bool) -> int:
     """Exit 0 healthy, 1 unhealthy, 3 not running."""
     try:
-        document = ask(load(file).runtime_dir, {"op": "status"})
+        document = ask_agent(file, {"op": "status"})
     except AgentError as error:
         return exits.fail(error)
     except RequestRefused as error:

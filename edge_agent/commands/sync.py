@@ -59,8 +59,8 @@ def explain(file: Path, as_json: bool) -> None:
 
 
 def _ask(file: Path, as_json: bool, request: dict[str, object]) -> int:
+    from edge_agent.asking import RequestRefused, ask
     from edge_agent.config.load import load
-    from edge_agent.control import RequestRefused, ask
     from edge_agent.errors import AgentError
 
     try:

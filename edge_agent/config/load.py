@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
+from edge_agent.asking import FILE_BYTES_MAX, files_of
 from edge_agent.card import may_pass
 from edge_agent.config.check import Entry, Place, Problems, Table, check_table, show, table_of
 from edge_agent.config.detect import ModelChecker, ModelPlan
@@ -40,7 +41,6 @@ SINGLE = {"agent": AgentSection, "cloud": CloudSection, "buffer": BufferSection}
 NAMED = ("bus", "mqtt")
 LISTED = ("sensor", "model")
 TOP = (*SINGLE, *NAMED, *LISTED)
-FILE_BYTES_MAX = 4 << 20
 LOCAL = ("cloud",)  # not for the cloud to assign: where it is, and the places on this machine
 LOCAL_KEYS = (("agent", "state_dir"), ("agent", "runtime_dir"), ("agent", "name"))
 
@@ -67,11 +67,6 @@ def load(file: Path, drivers: Drivers | None = None, assigned: Path | None = Non
 def labels_of(identity: Identity | None) -> dict[str, str]:
     """What the cloud gave the gateway when it joined."""
     return {} if identity is None else identity.facts.labels
-
-
-def files_of(file: Path) -> list[Path]:
-    """The main file and its conf.d, by name."""
-    return [file, *sorted((file.parent / "conf.d").glob("*.toml"))]
 
 
 class _Loader:

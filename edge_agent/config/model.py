@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from edge_agent.asking import RUNTIME_DIR
 from edge_agent.config.zone import zone_of
 from edge_agent.sync.window import LASTS_S_MAX, Window, parse_window
 from hardware.driver import Channel, Driver
@@ -50,7 +51,7 @@ class AgentSection(Section, frozen=True):
     name: Annotated[str, NAME] = ""  # empty: the host name
     interval: Interval = 10.0  # of sensors that name none
     state_dir: Annotated[str, PATH] = "/var/lib/edge-agent"
-    runtime_dir: Annotated[str, PATH] = "/run/edge-agent"
+    runtime_dir: Annotated[str, PATH] = RUNTIME_DIR
     labels: dict[str, str] = {}
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     timezone: str = ""  # of sync windows and data plans; empty: the machine's

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
 
@@ -67,6 +66,8 @@ def show_size(count: float) -> str:
 
 def nearest(word: str, words: Iterable[str]) -> str:
     """` – did you mean "x"?`, or the known words where none is near and they are few."""
+    import difflib  # for a mistake only: what merely asks the agent shall start fast
+
     known = sorted(words)
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     if not close:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_agent.control import SOCKET_NAME, RequestRefused, ask
+from edge_agent.asking import SOCKET_NAME, RequestRefused, ask
 from edge_agent.doctor.finding import SUDO, Finding, failed, ok, skipped, warning
 from edge_agent.errors import NotRunning
 

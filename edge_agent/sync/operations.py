@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from edge_agent.control import Operation, RequestRefused
+from edge_agent.asking import RequestRefused
+from edge_agent.control import Operation
 from edge_agent.outbox.stats import OutboxStats
 from edge_agent.sync.explain import Situation, explain
 from edge_agent.sync.policy import limits_document

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from edge_agent.control import RequestRefused, ask
+from edge_agent.asking import RequestRefused, ask
 from edge_agent.errors import NotRunning, StateUnusable
 from edge_agent.outbox.journal import Journal
 from edge_agent.outbox.opening import JOURNAL

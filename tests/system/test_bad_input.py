@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from edge_agent.control import RequestRefused, ask
+from edge_agent.asking import RequestRefused, ask
 from edge_agent.errors import NotRunning
 from simulator.lab.processes import Process
 from simulator.mqtt_broker import MqttBroker

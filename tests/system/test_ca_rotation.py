@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from cloud_sync.data_folder import DataFolder
-from edge_agent.control import NotRunning, RequestRefused, ask
+from edge_agent.asking import RequestRefused, ask
+from edge_agent.errors import NotRunning
 from simulator.lab.processes import LabFailed, Process, command, run
 from wire.clock import SystemClock
 

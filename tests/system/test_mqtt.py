@@ -21,7 +21,7 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from cloud_sync.auth.ca import PkiFiles, create_ca, issue_gateway
-from edge_agent.control import RequestRefused, ask
+from edge_agent.asking import RequestRefused, ask
 from edge_agent.errors import NotRunning
 from edge_agent.outbox.recorder import Recorder
 from simulator.mqtt_broker import BrokerTls, MqttBroker, mosquitto

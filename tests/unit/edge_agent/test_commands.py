@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 from edge_agent import exits
+from edge_agent.asking import runtime_dir_of
 from edge_agent.cli import main
+from edge_agent.config.load import load
 
 CLOUD = '[cloud]\nurl = "https://localhost:8443"\nca = "ca.pem"\ncert = "cert.pem"\nkey = "key.pem"\n'
 SENSOR = '[bus.i2c-1]\nkind = "i2c"\n[[sensor]]\nid = "climate"\ndriver = "bme280"\nbus = "i2c-1"\n'
@@ -49,6 +53,41 @@ def test_init_does_not_overwrite(file: Path) -> None:
     assert result.exit_code == exits.FAILED
     assert "File exists; it was not written. Try: another TARGET" in result.stderr
     assert file.read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("main_file", "other", "expected"),
+    [
+        ("", None, "/run/edge-agent"),
+        ('[agent]\nruntime_dir = "run"\n', None, "run"),
+        ('[agent]\nname = "x"\n', '[agent]\nruntime_dir = "run"\n', "conf.d/run"),
+        ('[agent]\nruntime_dir = "/a"\n', "[agent]\n", "/a"),
+    ],
+)
+def test_the_agent_is_asked_where_the_configuration_says(
+    file: Path, main_file: str, other: str | None, expected: str
+) -> None:
+    file.write_text(main_file)
+    if other is not None:
+        (file.parent / "conf.d").mkdir()
+        (file.parent / "conf.d/more.toml").write_text(other)
+    assert runtime_dir_of(file) == load(file).runtime_dir == file.parent / expected
+
+
+@pytest.mark.parametrize("text", ["[agent", "agent = 1\n[agent]", "[agent]\nruntime_dir = 7\n", None])
+def test_status_with_a_broken_configuration_says_what_is_wrong_with_it(file: Path, text: str | None) -> None:
+    if text is not None:
+        file.write_text(text)
+    result = run("status", "-c", file)
+    assert result.exit_code == exits.CONFIG
+    assert str(file.name) in result.stderr
+
+
+def test_what_only_asks_imports_little() -> None:
+    """A cold start costs CPU that the smallest gateway notices: `benchmarks.footprint` measures it."""
+    code = "import sys, edge_agent.cli, edge_agent.commands.status; print(*sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    assert not {"asyncio", "msgspec", "numpy", "grpc", "ssl", "sqlite3", "onnxruntime", "edge_agent.app"} & set(out)
 
 
 def test_status_without_an_agent(file: Path) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from edge_agent import control
-from edge_agent.control import ControlServer, RequestRefused, ask
+from edge_agent.asking import RequestRefused, ask
+from edge_agent.control import ControlServer
 from edge_agent.errors import NotRunning, StateBusy, StateUnusable
 
 
