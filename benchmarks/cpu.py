@@ -67,9 +67,9 @@ METHOD = (
     "of alarms is measured; alarms_active is what was raised at the end. 2 models: `value-novelty` under two ids, each "
     f"on all channels, a run per model and tick, measured once both are past a calibration of {CALIBRATION_ROWS} rows. "
     "readings_per_s is what was taken. Two floors, measured in the same run because CPU time depends on the machine "
-    f"and on who else is at work on it: a python with {SENSORS} threads that wake at the sensors' pace and do nothing, and "
-    f"one that commits a row to SQLite every {COMMIT_S} s; and the CPU time per second of the same agent whose sensors "
-    "are read once per hour, over the nominal rate."
+    f"and on who else is at work on it: a python with {SENSORS} threads that wake at the sensors' pace and do nothing, "
+    f"and one that commits a row to SQLite every {COMMIT_S} s; and the CPU time per second of the same agent whose "
+    "sensors are read once per hour, over the nominal rate."
 )
 
 
