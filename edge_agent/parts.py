@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 
 from edge_agent.config.model import CloudSection, Config
 from edge_agent.detection import Detection, is_wanted
-from edge_agent.ota.probation import Probation
-from edge_agent.ota.slots import Slots
 from edge_agent.outbox.options import OutboxOptions
 from edge_agent.outbox.recorder import Recorder
 from edge_agent.sync.credentials import Credentials
@@ -83,6 +81,9 @@ def make_detection(
     """What looks for alarms, where the configuration asks for any; brokers are told of them."""
     if not is_wanted(config):
         return None
+    from edge_agent.ota.probation import Probation
+    from edge_agent.ota.slots import Slots
+
     sets = sets_of(lines, brokers)
     tell = brokers.alarm if brokers is not None else lambda alarm: None
     probation = Probation(Slots(config.state_dir, clock), clock)

@@ -6,14 +6,16 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge_agent.asking import RequestRefused
 from edge_agent.control import Operation
 from edge_agent.errors import AgentError
-from edge_agent.outbox.buffer_file import BufferFile
-from edge_agent.outbox.prune import Pruned, Wish
 from wire.ranges import SEQ_MAX
+
+if TYPE_CHECKING:
+    from edge_agent.outbox.buffer_file import BufferFile
+    from edge_agent.outbox.prune import Pruned, Wish
 
 SCHEMA_VERSION = 1
 
@@ -35,6 +37,8 @@ class BufferOperations:
         }
 
     def _read(self, look: Callable[[BufferFile], dict[str, Any]]) -> dict[str, Any]:
+        from edge_agent.outbox.buffer_file import BufferFile  # not in the memory of an agent that nobody asks
+
         try:
             with closing(BufferFile(self._path)) as file:
                 return look(file)
@@ -42,6 +46,8 @@ class BufferOperations:
             raise RequestRefused(str(error)) from error
 
     def _pruned(self, request: Mapping[str, Any]) -> object:
+        from edge_agent.outbox.prune import Wish
+
         keep, aside, damaged = (request.get(name) for name in ("history_bytes_max", "set_aside", "damaged"))
         counted = keep is None or (isinstance(keep, int) and not isinstance(keep, bool) and 0 <= keep <= SEQ_MAX)
         if not counted or not isinstance(aside, bool) or not isinstance(damaged, bool):

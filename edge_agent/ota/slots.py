@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -110,7 +109,7 @@ class Slots:
         record.candidate = None
         self._note(record, ref.name, Stage.REFUSED, reason, text)
         self._save(ref.family, record)
-        shutil.rmtree(self._releases / ref.sha256, ignore_errors=True)
+        remove_tree(self._releases / ref.sha256)
 
     def activate(self, ref: Ref) -> None:
         """Run this release from now on, on probation; what ran is the previous one.
@@ -284,7 +283,7 @@ class Slots:
         held = {ref.sha256 for ref in (record.active, record.previous, record.candidate) if ref is not None}
         for folder in self._releases.iterdir():
             if folder.name not in held and (folder / family).is_dir():
-                shutil.rmtree(folder, ignore_errors=True)
+                remove_tree(folder)
 
     def _path(self, family: str) -> Path:
         return self._records / f"{check_family(family)}.json"
@@ -300,3 +299,10 @@ class Slots:
         at = datetime.fromtimestamp(self._clock.wall_ns() // NS_PER_S, UTC).isoformat()
         event = Event(at, release, stage, reason, text[:TEXT_LENGTH_MAX], 1 + secrets.randbelow(ID_MAX))
         record.events = [*record.events, event][-EVENTS_KEPT:]
+
+
+def remove_tree(folder: Path) -> None:
+    """A folder with all that is in it, as far as that can be."""
+    import shutil  # brings three compressors with it, which an agent at work does not need
+
+    shutil.rmtree(folder, ignore_errors=True)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from edge_agent.asking import RequestRefused
 from edge_agent.control import Operation
 from edge_agent.outbox.stats import OutboxStats
-from edge_agent.sync.explain import Situation, explain
 from edge_agent.sync.policy import limits_document
 from wire.clock import NS_PER_S, Clock
 
@@ -77,6 +76,8 @@ class SyncOperations:
                 "findings": [{"code": "no_cloud", "text": NO_CLOUD, "advice": ""}],
                 "plans": [],
             }
+        from edge_agent.sync.explain import Situation, explain  # half a megabyte, seldom asked for
+
         client, stats = self._sync, self._stats()
         moving, findings = explain(
             Situation(
