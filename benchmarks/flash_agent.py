@@ -22,7 +22,7 @@ from benchmarks.columns import COLUMNS, Column, NoData
 from benchmarks.flash import CALIBRATION_ROWS, CASES, RECORDED_ROWS, WARM_UP_S, Source, ext4, recorded, written_bytes
 from benchmarks.footprint import cloud, process, taken_of
 from benchmarks.report import OURS, Report
-from edge_agent.control import ask
+from edge_agent.asking import ask
 from edge_agent.errors import NotRunning
 
 SECONDS = 1800
