@@ -27,7 +27,7 @@ from wire.sync.outbox_view import OutboxView
 
 PERIOD_S = 0.5
 TIGHT_PERIOD_S = 0.05
-TIGHT_BYTES = 864 * KIB  # 768 of it are WAL and reserve
+TIGHT_BYTES = 820 * KIB  # 768 of it are WAL and reserve
 RESTART_S = 2.0  # from the end of a failed process until its supervisor starts it again
 PLAIN = SeriesSet(tuple(SeriesDef("oven", f"t{n}", "Cel", den=100) for n in range(3)))
 FAST = SeriesSet((SeriesDef("arm", "x", "m/s2", ValueType.FLOAT64),), StampUnit.US)

@@ -110,6 +110,9 @@ class VirtualTrial:
             kind = rng.choices(tuple(FAULTS), tuple(FAULTS.values()))[0]
             when, at = rng.uniform(2.0, FAULTS_S), rng.randrange(1 << 16)
             self.world.at(when, lambda kind=kind, at=at: self._fault(kind, at))  # type: ignore[misc]
+        if self._tight:  # an outage long enough to fill it
+            for link in self.links:
+                self.world.at(2.0, lambda link=link: link.cut(FAULTS_S - 5.0))  # type: ignore[misc]
         verdict = Verdict()
         try:
             self._play(verdict)
@@ -137,7 +140,7 @@ class VirtualTrial:
         if not calm():
             verdict.broken.append(f"not delivered {CALM_S_MAX:.0f} s after the last fault")
         reasons = set().union(*(COSTS.get(fault, set()) for fault in self._drawn))
-        reasons |= {LossReason.THINNED, LossReason.EVICTED} if self._tight else set()
+        reasons |= {LossReason.THINNED, LossReason.EVICTED, LossReason.JOURNAL_FULL} if self._tight else set()
         for name in sorted({box.name for box in self.boxes}):
             boxes = [box for box in self.boxes if box.name == name]
             taken = set().union(*(box.taken for box in boxes))
