@@ -6,7 +6,7 @@ import errno
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from edge_agent.errors import AgentError, OutboxCorrupt, OutboxFull, StateBusy, StateUnusable
@@ -165,7 +165,8 @@ class Database:
             finally:
                 os.close(descriptor)
         except OSError as error:
-            self._reserve.unlink(missing_ok=True)
+            with suppress(OSError):  # a disk that takes nothing keeps what is there
+                self._reserve.unlink(missing_ok=True)
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 return False
             raise StateUnusable(f"{self._reserve}: {error.strerror}") from error
@@ -186,10 +187,14 @@ class Database:
             raise self._noted(translated(error, self.path)) from error
 
     def close(self) -> None:
-        """Close the file; the room of its WAL stays taken, so that a full disk cannot keep the next start from it."""
+        """Close the file; the room of its WAL stays taken, so that a full disk cannot keep the next start from it.
+
+        Where the disk takes nothing now, the next start asks for that room again.
+        """
         self.connection.close()
-        self._grow_wal()
-        self.hold_reserve()
+        with suppress(StateUnusable):
+            self._grow_wal()
+            self.hold_reserve()
 
     @property
     def _wal(self) -> Path:

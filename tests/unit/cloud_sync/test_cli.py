@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import socket
 import sqlite3
@@ -94,9 +95,11 @@ def test_an_address_that_is_none(data: Path, grpc: str) -> None:
 
 def serve_process(data: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", "from cloud_sync.cli import main; main()", "serve", "--data", str(data)]
+    environment = {name: value for name, value in os.environ.items() if name != "GRPC_VERBOSITY"}
     return subprocess.run(
-        [*command, "--log-level", "error", *arguments], capture_output=True, text=True, timeout=30, check=False
-    )
+        [*command, "--log-level", "error", *arguments],
+        capture_output=True, text=True, timeout=30, check=False, env=environment,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("port_of", ["grpc", "http"])
