@@ -118,7 +118,7 @@ def _epochs(source: sqlite3.Connection) -> dict[int, EpochRow]:
 def _rows(source: sqlite3.Connection, table: str) -> Iterator[tuple[Any, ...]]:
     try:
         yield from source.execute(f"SELECT * FROM {table}")  # noqa: S608 - our own names
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeError) as error:  # the latter for a damaged column name
         log.error("the damaged outbox: table %s cannot be read to its end (%s)", table, error)
 
 
