@@ -43,6 +43,7 @@ def salvage(path: Path, options: OutboxOptions, cause: str) -> None:
     _pad(path, options.bytes_max)
     database = Database(fresh, options)
     with closing(database.connection) as target, closing(sqlite3.connect(path)) as source:
+        source.execute("PRAGMA writable_schema = ON")  # one bad definition must not hide the other tables
         source.text_factory = lambda text: text.decode("utf-8", "replace")  # one bad row must not hide those after it
         with database.transaction():
             _copy_tables(source, target)
