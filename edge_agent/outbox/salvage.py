@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from itertools import chain
@@ -32,7 +32,8 @@ from wire.ranges import RangeSet
 log = logging.getLogger(__name__)
 
 PAGE_COUNT = slice(28, 32)  # SQLite file format 1.3.8
-COPIED = ("meta", "series_sets", "settled", "tombstones", "losses", "aside", "alarms", "state")
+ALONE = ("series_sets", "tombstones", "losses", "aside", "alarms", "state")  # worth having where no epoch's row is left
+COPIED = ("meta", "settled", *ALONE)
 
 
 def salvage(path: Path, options: OutboxOptions, cause: str) -> None:
@@ -46,8 +47,9 @@ def salvage(path: Path, options: OutboxOptions, cause: str) -> None:
         source.execute("PRAGMA writable_schema = ON")  # one bad definition must not hide the other tables
         source.text_factory = lambda text: text.decode("utf-8", "replace")  # one bad row must not hide those after it
         with database.transaction():
-            _copy_tables(source, target)
-            kept = _copy_atoms(path, Outbox(database), _epochs(source))
+            epochs = _epochs(source)
+            _copy_tables(source, target, COPIED if epochs else ALONE)
+            kept = _copy_atoms(path, Outbox(database), epochs)
         target.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     fresh.with_name(fresh.name + "-wal").unlink(missing_ok=True)
     os.replace(fresh, path.with_name(path.name + ".salvaged"))
@@ -90,9 +92,9 @@ def _pad(path: Path, bytes_max: int) -> None:
             file.truncate(size)
 
 
-def _copy_tables(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
-    """Rows of the small tables, each as far as it can be read; of definitions, those that prove themselves."""
-    for table in COPIED:
+def _copy_tables(source: sqlite3.Connection, target: sqlite3.Connection, tables: Iterable[str]) -> None:
+    """Rows of small tables, each as far as it can be read; of definitions, those that prove themselves."""
+    for table in tables:
         for row in _rows(source, table):
             if table == "series_sets" and not _is_proven(*row):
                 continue  # the configuration's are made anew, and the cloud has those that it was sent
