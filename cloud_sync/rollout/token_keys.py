@@ -80,8 +80,8 @@ class TokenSigner(Signer):
 
     @classmethod
     def from_priv_key_uri(cls, priv_key_uri: str, public_key: Any, secrets_handler: Any = None) -> Signer:
-        """See `Signer`. Raises KeyUnusable always: a key on a token is named by its file, which says more than a URI."""
-        raise KeyUnusable(f"{priv_key_uri}: a URI does not name a key here. Try: edge-ota key token, and the file it writes")
+        """See `Signer`. Raises KeyUnusable always: the key is named by its file, which says more than a URI."""
+        raise KeyUnusable(f"{priv_key_uri}: a URI names no key here. Try: edge-ota key token, and the file it writes")
 
     def sign(self, payload: bytes) -> Any:
         """See `Signer`. Raises KeyUnusable."""
