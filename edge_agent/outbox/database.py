@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from edge_agent.errors import AgentError, OutboxCorrupt, OutboxFull, StateBusy, StateUnusable
+from edge_agent.outbox.columns import fault_of_columns
 from edge_agent.outbox.options import KIB, OutboxOptions
 
 APPLICATION_ID = 0x54474F42  # "TGOB"
@@ -253,6 +254,8 @@ class Database:
         execute("PRAGMA synchronous = FULL")
         execute(f"PRAGMA journal_size_limit = {self._options.wal_bytes}")  # one large transaction leaves no long WAL
         execute(f"PRAGMA wal_autocheckpoint = {self._options.wal_bytes // 2 // FRAME_BYTES}")
+        if version == VERSION and not empty and (fault := fault_of_columns(self.connection)):
+            raise OutboxCorrupt(f"{self.path}: {fault}")
         if version < VERSION:
             from edge_agent.outbox.schema import migrate
 

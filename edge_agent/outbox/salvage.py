@@ -32,7 +32,7 @@ from wire.ranges import RangeSet
 log = logging.getLogger(__name__)
 
 PAGE_COUNT = slice(28, 32)  # SQLite file format 1.3.8
-ALONE = ("series_sets", "tombstones", "losses", "aside", "alarms", "state")  # worth having where no epoch's row is left
+ALONE = ("series_sets", "tombstones", "losses", "aside", "alarms", "state")  # facts by themselves; the rest must agree
 COPIED = ("meta", "settled", *ALONE)
 
 
@@ -44,10 +44,10 @@ def salvage(path: Path, options: OutboxOptions, cause: str) -> None:
     _pad(path, options.bytes_max)
     database = Database(fresh, options)
     with closing(database.connection) as target, closing(sqlite3.connect(path)) as source:
-        source.execute("PRAGMA writable_schema = ON")  # one bad definition must not hide the other tables
+        whole = _has_schema(source)
         source.text_factory = lambda text: text.decode("utf-8", "replace")  # one bad row must not hide those after it
         with database.transaction():
-            epochs = _epochs(source)
+            epochs = _epochs(source) if whole else {}
             _copy_tables(source, target, COPIED if epochs else ALONE)
             kept = _copy_atoms(path, Outbox(database), epochs)
         target.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -90,6 +90,16 @@ def _pad(path: Path, bytes_max: int) -> None:
         size = int.from_bytes(file.read(FILE_HEAD)[PAGE_COUNT], "big") * PAGE_BYTES
         if path.stat().st_size < size <= 2 * bytes_max:
             file.truncate(size)
+
+
+def _has_schema(source: sqlite3.Connection) -> bool:
+    """Are all definitions readable? If not, the tables of those that are can be read from now on."""
+    try:
+        source.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except (sqlite3.Error, UnicodeError):
+        source.execute("PRAGMA writable_schema = ON")
+        return False
+    return True
 
 
 def _copy_tables(source: sqlite3.Connection, target: sqlite3.Connection, tables: Iterable[str]) -> None:
