@@ -52,7 +52,7 @@ class Broker:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One client."""
-        with suppress(asyncio.IncompleteReadError, ConnectionError):
+        with suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):  # the loop ends
             while True:
                 head = (await reader.readexactly(1))[0]
                 body = await reader.readexactly(await _length(reader))
