@@ -156,7 +156,14 @@ class RuleSet:
         )
 
     def state(self) -> Arrays:
-        """Everything that must survive. Not copies."""
+        """Everything that must survive. A bound that is not passed needs no last value, and so no write per commit; of
+        one that is, the last stamp says how far a new boot must move its onset."""
+        needed = np.isin(self._kinds, (RuleKind.RATE, RuleKind.STALE))
+        told = needed | (self.since_us != NEVER) | (self.onset_us != NEVER)
+        kept = {"value": np.where(told, self.value, np.nan), "value_us": np.where(told, self.value_us, NEVER)}
+        return self._arrays() | kept
+
+    def _arrays(self) -> Arrays:
         return {
             "value": self.value,
             "value_us": self.value_us,
@@ -170,13 +177,13 @@ class RuleSet:
         if saved.identity != self.identity:
             raise StateRefused(f"it is of {saved.identity}; {self.identity} are kept now")
         count = len(saved.names)
-        for name, array in self.state().items():
+        for name, array in self._arrays().items():
             found = saved.arrays.get(name)
             if found is None or found.shape != (count,) or found.dtype != array.dtype:
                 raise StateRefused(f"{name} of the rules cannot be used")
         rows = [(new, saved.names.index(name)) for new, name in enumerate(self.names) if name in saved.names]
         for new, old in rows:
-            for name, array in self.state().items():
+            for name, array in self._arrays().items():
                 value = saved.arrays[name][old]
                 array[new] = value + shift_us if name.endswith("_us") and value != NEVER else value
         return len(rows)

@@ -1,8 +1,7 @@
 """Detector state as bytes: one full image, then only the cells that changed. `docs/formats/detector-state.md`.
 
-Rings that are written in place change a few cells a run, so a commit saves some hundred bytes instead of all. Slots
-keep their sizes and are written over, not deleted: SQLite then changes the pages that differ in place, and neither its
-list of free pages nor an index moves.
+Rings that are written in place change a few cells a run, so a commit saves some hundred bytes instead of all. A slot
+keeps its size and is written over, not deleted: `edge_agent.outbox.slots` says why.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.detect.errors import StateRefused
+from edge_agent.outbox.slots import slot_size
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -29,11 +29,6 @@ DENSE = (1 << 32) - 1  # in place of a count: the whole array, because half of i
 IMAGE_BYTES_MAX = 64 << 20
 CHANGES_MAX = 4096
 IMAGE_SHARE = 2  # changes may weigh as many images before a new one is written
-SMALL_BYTES = 512  # up to here a slot's size is a multiple of SMALL_STEP
-SMALL_STEP = 64
-# Above it a slot fills one leaf of the outbox' tree, beside its name, and whole overflow pages (`outbox.database`).
-LEAF_BYTES = 880
-PAGE_BYTES = 1020
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +65,7 @@ class StateLog:
         self._changes_bytes = 0
         self._count = 0
         self._serial = 0  # makes every image another one, so that changes left behind are known as such
-        self._sizes = {FULL: 0, CHANGES: 0}  # of slots, the largest so far
+        self._sizes: dict[int, int] = {}  # of slots by number, the largest so far
 
     def again(self) -> None:
         """Forget what is saved; the next change is a full image, and those that may be there lose their meaning."""
@@ -88,7 +83,7 @@ class StateLog:
         body = zlib.compress(b"".join(cells), 6)
         blob = self._sealed(CHANGES, self._image, self._count, body)
         self._keep(arrays)
-        self._changes_bytes += len(blob)
+        self._changes_bytes += len(body)
         return StateChange({self._slot(self._count): blob})
 
     def _full(self, arrays: Arrays) -> StateChange:
@@ -110,13 +105,9 @@ class StateLog:
         return StateChange({self._slot(0): blob})
 
     def _sealed(self, magic: bytes, image: int, number: int, body: bytes) -> bytes:
-        """A slot's bytes, padded with zeros to the size that its kind has come to."""
+        """A slot's bytes, padded with zeros to the size that it has come to."""
         length = HEAD.size + PLACE.size + len(body)
-        if length <= SMALL_BYTES:
-            size = -(-length // SMALL_STEP) * SMALL_STEP
-        else:
-            size = LEAF_BYTES + max(0, -(-(length - LEAF_BYTES) // PAGE_BYTES)) * PAGE_BYTES
-        self._sizes[magic] = size = max(self._sizes[magic], size)
+        self._sizes[number] = size = max(self._sizes.get(number, 0), slot_size(length))
         rest = PLACE.pack(image, number) + body.ljust(size - HEAD.size - PLACE.size, b"\0")
         return HEAD.pack(magic, zlib.crc32(rest)) + rest
 

@@ -15,6 +15,7 @@ from dataclasses import fields, replace
 from typing import Protocol
 
 from edge_agent.outbox.record import Entry
+from edge_agent.outbox.slots import slot_size
 from wire.alarm import Alarm, Phase, Severity
 from wire.clock import Anchor
 from wire.reading import Tick
@@ -86,6 +87,7 @@ class Desk:
         self._detector = detector
         self._tell = tell
         self._active_changed = False
+        self._active_bytes = 0  # of its slot, which keeps its size
         self._problems: dict[str, str] = {}
         slots = {name: blob for name, blob in states.items() if name.startswith(PREFIX)}
         self.active = {alarm.id: alarm for alarm in _active_of(states.get(ACTIVE, b"[]"))}
@@ -161,7 +163,9 @@ class Desk:
         if put and offset != self._offset:
             put[OFFSET] = self._offset = offset
         if self._active_changed:
-            put[ACTIVE] = json.dumps([_row(alarm) for alarm in self.active.values()]).encode()
+            text = json.dumps([_row(alarm) for alarm in self.active.values()]).encode()
+            self._active_bytes = max(self._active_bytes, slot_size(len(text)))
+            put[ACTIVE] = text.ljust(self._active_bytes)
         return put, delete
 
     def done(self) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from edge_agent.detect.rules import Rule, RuleKind, RuleSet
-from wire.alarm import Alarm, Phase
+from edge_agent.detect.state import StateLog, read_state
+from wire.alarm import NEVER, Alarm, Phase
 
 S = 1_000_000
 NAN = float("nan")
@@ -69,3 +70,33 @@ def test_a_channel_that_never_came_is_stale_too() -> None:
 def test_the_same_onset_has_the_same_id_and_another_boot_has_not() -> None:
     first, again, other = (run(RuleSet(boot, [rule(RuleKind.HIGH, 80)]), 81)[0].id for boot in (1, 1, 2))
     assert first == again != other
+
+
+def test_a_bound_that_is_not_passed_has_nothing_to_save() -> None:
+    """A commit writes a page for each state that changed."""
+    rules = RuleSet(1, [rule(RuleKind.HIGH, 80, for_s=3), rule(RuleKind.LOW, 3), rule(RuleKind.RATE, 1e9)])
+    log = StateLog("k", rules.identity, 1, rules.names)
+    run(rules, 20, 21)
+    quiet = rules.state()
+    assert log.changes(quiet) is not None
+    rules.step(2 * S, np.array([22.0]))
+    assert {name: array[:2].tobytes() for name, array in rules.state().items()} == {
+        name: array[:2].tobytes() for name, array in quiet.items()
+    }
+    assert rules.state()["value"][2] == 22.0  # the next rate needs it
+    rules.step(3 * S, np.array([81.0]))
+    assert rules.state()["value_us"].tolist() == [3 * S, NEVER, 3 * S]  # by it an onset is moved to another boot
+
+
+def test_a_rule_goes_on_where_it_was_saved() -> None:
+    rules = [rule(RuleKind.HIGH, 80, for_s=3), rule(RuleKind.LOW, 3), rule(RuleKind.RATE, 2)]
+    values = [20.0, 81.0, 82, 83, 84, 85, 79, 2, 2, 4, 60, 61]
+    whole = run(RuleSet(1, rules), *values)
+    for cut in range(1, len(values)):
+        first, second = RuleSet(1, rules), RuleSet(1, rules)
+        before = [alarm for at in range(cut) for alarm in first.step(at * S, np.array([values[at]]))]
+        image = StateLog("k", first.identity, 1, first.names).changes(first.state())
+        assert image is not None
+        second.restore(read_state(image.put), 0)
+        after = [alarm for at in range(cut, len(values)) for alarm in second.step(at * S, np.array([values[at]]))]
+        assert before + after == whole

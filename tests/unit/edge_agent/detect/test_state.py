@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from edge_agent.detect import state
 from edge_agent.detect.errors import StateRefused
 from edge_agent.detect.state import Arrays, StateLog, read_state
+from edge_agent.outbox.slots import SMALL_STEP
 
 
 def arrays() -> Arrays:
@@ -56,7 +57,7 @@ def test_a_change_is_small_and_nothing_is_nothing() -> None:
     whole = store(slots, log, now)
     assert store(slots, log, now) == 0
     now["ring"][2, 7] = 3.5
-    assert 0 < store(slots, log, now) <= state.SMALL_STEP < whole
+    assert 0 < store(slots, log, now) <= SMALL_STEP < whole
 
 
 def test_changes_are_folded_into_a_new_image() -> None:
@@ -105,14 +106,29 @@ def test_slots_keep_their_size() -> None:
     """SQLite writes only what differs of a row that keeps its size."""
     now, log, chance = arrays(), StateLog("k", "m", 1, "abcd"), np.random.default_rng(1)
     sizes: dict[str, list[int]] = {}
-    for cells in (60, 3, 100, 1, 30, 200):
+    for turn in range(60):
+        cells = (60, 3, 100, 1, 30, 200, 8)[turn % 7]
         now["ring"].reshape(-1)[chance.choice(256, cells, replace=False)] = chance.normal(size=cells)
         change = log.changes(now)
         assert change is not None
         assert not change.delete
         for name, blob in change.put.items():
-            sizes.setdefault("image" if name.endswith("0000") else "change", []).append(len(blob))
+            sizes.setdefault(name, []).append(len(blob))
+    assert min(map(len, sizes.values())) > 1
     assert all(found == sorted(found) for found in sizes.values())
+
+
+def test_one_large_change_makes_no_other_one_heavy() -> None:
+    """Nor does what a slot is padded with call for a new image."""
+    now, log, slots = arrays(), StateLog("k", "m", 1, "abcd"), dict[str, bytes]()
+    now["ring"][:] = np.random.default_rng(1).normal(size=(4, 64))
+    image = store(slots, log, now)
+    now["ring"][:2] += 1.0
+    assert store(slots, log, now) > image // 4
+    for step in range(20):
+        now["ring"][3, step] = step
+        assert store(slots, log, now) <= SMALL_STEP
+    assert len(slots) == 22
 
 
 def saved() -> dict[str, bytes]:

@@ -24,6 +24,7 @@ from edge_agent.errors import OutboxFull
 from edge_agent.outbox import alarm_rows
 from edge_agent.outbox import recorder as recorder_module
 from edge_agent.outbox.desk import ACTIVE, OFFSET, Desk
+from edge_agent.outbox.record import Entry
 from edge_agent.outbox.recorder import Recorder
 from tests.unit.edge_agent.detect import toys
 from tests.unit.edge_agent.outbox.parts import Gateway, values, values_of, waiting
@@ -388,3 +389,21 @@ def test_a_damaged_memory_of_alarms_and_clock_is_left_behind(blob: bytes) -> Non
     whole = Detector(BOOT, [Watch(SET, [], RULES)])
     desk = Desk(whole, {ACTIVE: blob, OFFSET: blob}, Anchor(0, 0, False, 0), 0, lambda alarm: None)
     assert (desk.problem, desk.active) == ("", {})
+
+
+def test_what_is_raised_is_written_over_where_it_stands() -> None:
+    """Its row keeps its size, so an alarm that begins or ends moves no page of the file."""
+    rules = [Rule(at, f"oven/t{at}", "Cel", RuleKind.HIGH, 10.0) for at in range(4)]
+    hot = SeriesSet(tuple(SeriesDef("oven", f"t{at}", "Cel") for at in range(4)))
+    desk = Desk(Detector(BOOT, [Watch(hot, [], rules)]), {}, Anchor(0, 0, False, 0), 0, lambda alarm: None)
+    sizes = []
+    for second, raised in enumerate([4, 1, 3, 0, 4, 2]):
+        values = tuple(20 if at < raised else 0 for at in range(4))
+        desk.step([Entry(second, Tick(hot.id, second * 1000, values), Anchor(0, 0, False, 0))])
+        blob = desk.changes(Anchor(0, 0, False, 0))[0][ACTIVE]
+        desk.done()
+        sizes.append(len(blob))
+        again = Desk(Detector(BOOT, []), {ACTIVE: blob}, Anchor(0, 0, False, 0), 0, lambda alarm: None)
+        assert again.active == desk.active
+        assert len(again.active) == raised
+    assert set(sizes) == {sizes[0]}
