@@ -135,7 +135,7 @@ def sites(folder: Path) -> tuple[Site, Site]:
         files = {name: bytes([counter]) * MODEL_BYTES for name in FILES}
         release = _release(counter, files)
         ceremony.release(release, files, team.signers, lambda _: None)
-        OnlineRoles(repository, online, clock).tick()
+        OnlineRoles(repository, online, clock, lambda _: None).tick()
         site = folder / f"site{counter}"
         shutil.copytree(folder / "objects" / "ota", site)
         made.append(Site(site, first, release.file_target("model.onnx"), files["model.onnx"]))

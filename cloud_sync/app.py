@@ -34,6 +34,7 @@ from cloud_sync.query.engine import QueryEngine
 from cloud_sync.rollout.director import Director
 from cloud_sync.rollout.resigning import keep_current
 from cloud_sync.rollout.shelf import Shelf
+from cloud_sync.rollout.signings import Signings
 from cloud_sync.storage.local_store import LocalStore
 from cloud_sync.storage.object_store import ObjectStore
 from cloud_sync.storage.sweep import sweep_orphans
@@ -155,7 +156,9 @@ async def _serve(
             http = Address(options.http.host, listener.getsockname()[1])
             async with asyncio.TaskGroup() as tasks, serving(app, listener, tls):
                 committing = tasks.create_task(group.run(), name="group commit")
-                signing = tasks.create_task(keep_current(options.data.ota_keys, store, clock), name="signing")
+                signing = tasks.create_task(
+                    keep_current(options.data.ota_keys, store, clock, Signings(catalog.audit)), name="signing"
+                )
                 telling = tasks.create_task(assigning.run(), name="assigning")
                 calling = tasks.create_task(Pump(catalog.webhooks, clock).run(), name="webhooks")
                 sweeping = tasks.create_task(_sweep(catalog, store, metrics), name="orphan sweep")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,8 +62,8 @@ def introduce(data: Path, catalog: str | None) -> None:
 
     with one_line_errors():
         folder = _folder(data, catalog)
-        now = step(folder.pki)
-        _note(folder, "introduce", now)
+        with _noting(folder, "introduce") as note:
+            now = note(step(folder.pki))
         click.echo(f"{now.new.subject.rfc4514_string()} is trusted from the next start on: restart the service")
         click.echo(f"to other replicas: {folder.pki.ca}. Next: cloud-sync ca switch --data {data}")
 
@@ -76,8 +77,8 @@ def switch(data: Path, catalog: str | None) -> None:
 
     with one_line_errors():
         folder = _folder(data, catalog)
-        now = step(folder.pki)
-        _note(folder, "switch", now)
+        with _noting(folder, "switch") as note:
+            now = note(step(folder.pki))
         click.echo(f"{now.new.subject.rfc4514_string()} signs from the next start on: restart the service")
         click.echo(f"who has renewed: cloud-sync ca show --data {data}. At the end: cloud-sync ca retire --data {data}")
 
@@ -104,8 +105,8 @@ def retire(data: Path, catalog: str | None, force: bool) -> None:
                 f"no certificate of the new CA yet: {_named(late)}. They get one when they connect. Try: wait; "
                 "cloud-sync gateway revoke ID for those that are gone; or --force, and a token for each"
             )
-        now = step(folder.pki)
-        _note(folder, "retire", now)
+        with _noting(folder, "retire") as note:
+            now = note(step(folder.pki))
         click.echo(f"{now.new.subject.rfc4514_string()} alone is trusted from the next start on: restart the service")
         click.echo(f"to other replicas: {folder.pki.ca}, {folder.pki.server}, {folder.pki.server_key}")
         click.echo("join tokens that were made before are for the old CA: make new ones")
@@ -129,13 +130,19 @@ def _behind(folder: DataFolder, now: Standing) -> list[str]:
         return sorted(behind(now, catalog.access.certificates()))
 
 
-def _note(folder: DataFolder, step: str, now: Standing) -> None:
+@contextmanager
+def _noting(folder: DataFolder, step: str) -> Iterator[Callable[[Standing], Standing]]:
+    """Writes the step down; without a catalog that answers, it is not begun."""
     from cloud_sync.auth.rotation import fingerprint
     from cloud_sync.catalog.actors import ACTOR_LOCAL
     from wire.clock import SystemClock
 
-    with closing(folder.open_catalog(SystemClock())) as catalog:
+    def note(now: Standing) -> Standing:
         catalog.audit.record(ACTOR_LOCAL, f"ca.{step}", fingerprint(now.new))
+        return now
+
+    with closing(folder.open_catalog(SystemClock())) as catalog:
+        yield note
 
 
 def _named(gateways: list[str]) -> str:

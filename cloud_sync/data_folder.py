@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from cloud_sync.auth.ca import PkiFiles, create_ca, issue_gateway
 from cloud_sync.auth.credentials import Credential
+from cloud_sync.catalog.actors import ACTOR_LOCAL
 from cloud_sync.catalog.sql_catalog import SqlCatalog
 from cloud_sync.durable import write_new
 from cloud_sync.errors import ConfigInvalid
@@ -201,6 +202,7 @@ def initialise(folder: DataFolder, hosts: Sequence[str], clock: Clock) -> Creden
     catalog = folder.open_catalog(clock, create=True)
     try:
         mark_generation(folder.open_store(), catalog.generation())
+        catalog.audit.record(ACTOR_LOCAL, "cloud.init", f"{catalog.generation():016x}")
         return catalog.people.create_link()
     finally:
         catalog.close()

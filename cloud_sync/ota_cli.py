@@ -9,13 +9,15 @@ from pathlib import Path
 
 import click
 
-from cloud_sync.cli_options import data_option, store_option
+from cloud_sync.catalog.actors import ACTOR_LOCAL
+from cloud_sync.cli_options import catalog_option, data_option, store_option
 from cloud_sync.errors import ConfigInvalid
 from cloud_sync.ota_fleet_cli import COMMANDS
 from cloud_sync.ota_models_cli import model
 from cloud_sync.ota_options import (
     ONLINE,
     count_option,
+    fleet_catalog,
     folder,
     keyring_of,
     keys_option,
@@ -40,11 +42,21 @@ def key() -> None:
 @key.command("init")
 @keys_option
 @data_option
+@catalog_option
 @store_option
 @click.option("--family", "families", multiple=True, help="A model family, named as its models. Repeatable.")
 @threshold_option
 @count_option
-def key_init(keys: Path, data: Path, store: str | None, families: tuple[str, ...], threshold: int, count: int) -> None:
+def key_init(
+    *,
+    keys: Path,
+    data: Path,
+    catalog: str | None,
+    store: str | None,
+    families: tuple[str, ...],
+    threshold: int,
+    count: int,
+) -> None:
     """Begin a repository of releases, or add families to it. Keys are sealed by one passphrase, never overwritten.
 
     Writes root.json into the folder of keys: it goes to every gateway, once.
@@ -69,7 +81,7 @@ def key_init(keys: Path, data: Path, store: str | None, families: tuple[str, ...
         for family in families:
             ceremony.add_family(family, ring.create(family, count, threshold), ring.load("targets"))
             click.echo(f"{keys}: {threshold} of {count} keys of family {family}")
-        sign_online(repository, online)
+        sign_online(repository, data, catalog)
 
 
 @key.command("token")
@@ -95,11 +107,20 @@ def key_token(role: str, keys: Path, module: Path, key_id: int, label: str | Non
 @keys_option
 @click.option("--new", type=folder, help="Folder for the new keys; not for the service's own.")
 @data_option
+@catalog_option
 @store_option
 @threshold_option
 @count_option
 def key_rotate(
-    role: str, keys: Path, new: Path | None, data: Path, store: str | None, threshold: int, count: int
+    *,
+    role: str,
+    keys: Path,
+    new: Path | None,
+    data: Path,
+    catalog: str | None,
+    store: str | None,
+    threshold: int,
+    count: int,
 ) -> None:
     """Give ROLE other keys, signed by those above it from --keys.
 
@@ -130,7 +151,7 @@ def key_rotate(
             else:
                 ceremony.releases(role)
                 ceremony.add_family(role, fresh.create(role, count, threshold), ring.load("targets"))
-        sign_online(repository, online)
+        sign_online(repository, data, catalog)
         click.echo(f"{role} has new keys; gateways take them with their next refresh")
 
 
@@ -139,18 +160,22 @@ def key_rotate(
 @click.option("--family", "families", multiple=True, help="Only this family. Repeatable.")
 @click.option("--days", default=30, show_default=True, type=click.IntRange(1, 180), help="How long it is good.")
 @data_option
+@catalog_option
 @store_option
-def export_usb(usb: Path, families: tuple[str, ...], days: int, data: Path, store: str | None) -> None:
+def export_usb(
+    usb: Path, families: tuple[str, ...], days: int, data: Path, catalog: str | None, store: str | None
+) -> None:
     """Write a copy of the repository for gateways without a network; there: edge-agent model import DIR."""
     from cloud_sync.rollout.export import export
     from cloud_sync.rollout.online import load_online_keys
     from wire.clock import SystemClock
 
-    with told_errors():
+    with fleet_catalog(data, catalog) as opened:
         repository, online = opened_repository(data, store)
         repository.require()
         written: list[int] = []
         count = export(repository, load_online_keys(online), SystemClock(), usb, families, days, written.append)
+        opened.audit.record(ACTOR_LOCAL, "ota.export", ", ".join(families) or "all families", f"good for {days} days")
         click.echo(f"{usb}: {count} files, {sum(written)} bytes, good for {days} days")
 
 

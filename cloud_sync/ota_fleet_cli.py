@@ -5,22 +5,20 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from cloud_sync.cli_options import catalog_option, data_option, json_option, opened_catalog, store_option
+from cloud_sync.cli_options import catalog_option, data_option, json_option, store_option
 from cloud_sync.errors import ConfigInvalid, NotFound
-from cloud_sync.ota_options import keyring_of, keys_option, opened_repository, release_named, sign_online, told_errors
+from cloud_sync.ota_options import fleet_catalog, keyring_of, keys_option, opened_repository, release_named, sign_online
 from wire.clock import US_PER_S
 
 if TYPE_CHECKING:
     from cloud_sync.catalog.assignments import Assignments
-    from cloud_sync.catalog.sql_catalog import SqlCatalog
     from cloud_sync.rollout.standing import Place
     from wire.assignment import Assigned
     from wire.release import Release
@@ -29,12 +27,6 @@ WATCH_S = 2.0
 BAR_WIDTH = 24
 from_option = click.option("--from", "begins", help="Install from this time on: 2026-12-01T02:00Z.")
 until_option = click.option("--until", "ends", help="Do not install any more from this time on.")
-
-
-@contextmanager
-def _catalog(data: Path, url: str | None) -> Iterator[SqlCatalog]:
-    with opened_catalog(data, url) as opened, told_errors():
-        yield opened
 
 
 @click.command()
@@ -60,7 +52,7 @@ def assign(
     """Let a gateway, those that joined with a label, or all of them run a release that was pushed."""
     from cloud_sync.rollout.publish import release_of
 
-    with _catalog(data, catalog) as opened:
+    with fleet_catalog(data, catalog) as opened:
         repository, _ = opened_repository(data, store)
         repository.require()
         found = release_of(repository, *release_named(release))
@@ -87,8 +79,8 @@ def rollback(
     from cloud_sync.rollout.publish import again
     from wire.clock import SystemClock
 
-    with _catalog(data, catalog) as opened:
-        repository, online = opened_repository(data, store)
+    with fleet_catalog(data, catalog) as opened:
+        repository, _ = opened_repository(data, store)
         repository.require()
         opened.assignments.choose(which)
         ceremony = Ceremony(repository, SystemClock())
@@ -98,7 +90,7 @@ def rollback(
             team = keyring_of(keys, confirm=False).load(family)
             with click.progressbar(length=sum(map(len, files.values())), label=anew.name, file=sys.stderr) as bar:
                 ceremony.release(anew, files, team, bar.update)
-            sign_online(repository, online)
+            sign_online(repository, data, catalog)
             if not as_json:
                 click.echo(f"{anew.name} is {release} again")
         _assign(opened.assignments, which, _assigned(anew), as_json)
@@ -112,7 +104,7 @@ def rollback(
 @json_option
 def status(which: str, watch: bool, data: Path, catalog: str | None, as_json: bool) -> None:
     """Show what each gateway shall run, what it runs, and how far it is."""
-    with _catalog(data, catalog) as opened:
+    with fleet_catalog(data, catalog) as opened:
         places = _places(opened.assignments, which)
         if as_json:
             _print_json(places)
@@ -146,7 +138,7 @@ def explain(gateway: str, limit: int, data: Path, catalog: str | None, as_json: 
     """Say where each release is on a gateway and why, with the steps that it reported."""
     from cloud_sync.rollout.standing import history
 
-    with _catalog(data, catalog) as opened:
+    with fleet_catalog(data, catalog) as opened:
         if opened.assignments.choose(gateway) != [gateway]:
             raise NotFound(f"{gateway!r} is no gateway. Try: cloud-sync gateway list")
         places = _places(opened.assignments, gateway)

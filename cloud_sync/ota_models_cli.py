@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from cloud_sync.cli_options import data_option, json_option, store_option
+from cloud_sync.cli_options import catalog_option, data_option, json_option, store_option
 from cloud_sync.ota_options import keyring_of, keys_option, opened_repository, release_named, sign_online, told_errors
 
 
@@ -21,6 +21,7 @@ def model() -> None:
 @click.argument("source", type=click.Path(file_okay=False, exists=True, path_type=Path))
 @keys_option
 @data_option
+@catalog_option
 @store_option
 @click.option("--hardware", multiple=True, help="Machine it is for, as uname -m says. Repeatable; default: any.")
 @click.option("--agent-min", default="0.1.0", show_default=True, help="Least version of edge-agent.")
@@ -33,6 +34,7 @@ def model_push(
     source: Path,
     keys: Path,
     data: Path,
+    catalog: str | None,
     store: str | None,
     hardware: tuple[str, ...],
     agent_min: str,
@@ -47,7 +49,7 @@ def model_push(
     from wire.clock import SystemClock
 
     with told_errors():
-        repository, online = opened_repository(data, store)
+        repository, _ = opened_repository(data, store)
         repository.require()
         ceremony = Ceremony(repository, SystemClock())
         family = declared_of(source)["name"]
@@ -57,7 +59,7 @@ def model_push(
         team = keyring_of(keys, confirm=False).load(family)
         with click.progressbar(length=sum(map(len, files.values())), label=release.name, file=sys.stderr) as bar:
             ceremony.release(release, files, team, bar.update)
-        sign_online(repository, online)
+        sign_online(repository, data, catalog)
         told = release_table(release)
         click.echo(json.dumps({"schema_version": 1, **told}, indent=1) if as_json else f"{release.name} is published")
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from cloud_sync.cli_options import EXIT_CONFIG
+from cloud_sync.cli_options import EXIT_CONFIG, opened_catalog
 from cloud_sync.errors import CloudError, ConfigInvalid, KeyUnusable
 from wire.release import ReleaseInvalid
 
 if TYPE_CHECKING:
+    from cloud_sync.catalog.sql_catalog import SqlCatalog
     from cloud_sync.rollout.keyring import Keyring
     from cloud_sync.rollout.repository import Repository
 
@@ -40,6 +41,13 @@ def told_errors() -> Iterator[None]:
         sys.exit(EXIT_CONFIG if isinstance(error, ConfigInvalid) else 1)
 
 
+@contextmanager
+def fleet_catalog(data: Path, url: str | None) -> Iterator[SqlCatalog]:
+    """The catalog, for one command of `edge-ota`."""
+    with opened_catalog(data, url) as opened, told_errors():
+        yield opened
+
+
 def opened_repository(data: Path, store: str | None) -> tuple[Repository, Path]:
     """The repository, and the folder of the service's keys. Raises ConfigInvalid, StoreDown."""
     from cloud_sync.data_folder import DataFolder
@@ -51,15 +59,22 @@ def opened_repository(data: Path, store: str | None) -> tuple[Repository, Path]:
     return Repository(there.open_store()), there.ota_keys
 
 
-def sign_online(repository: Repository, online: Path) -> None:
-    """Take the change into snapshot and timestamp now, if the service's keys lie here; else it does so in a minute."""
+def sign_online(repository: Repository, data: Path, catalog: str | None) -> None:
+    """Take the change into audit, snapshot and timestamp now, if the service's keys and its catalog can be had here;
+    else the service does so in a minute."""
+    from cloud_sync.data_folder import DataFolder
     from cloud_sync.rollout.online import OnlineRoles, load_online_keys, online_key
+    from cloud_sync.rollout.signings import Signings
     from wire.clock import SystemClock
 
-    if not online_key(online, "timestamp").exists():
+    there, clock = DataFolder(data, catalog), SystemClock()
+    if not online_key(there.ota_keys, "timestamp").exists() or (catalog is None and not there.catalog.exists()):
         click.echo("the service takes it in within a minute", err=True)
         return
-    for role, why in OnlineRoles(repository, load_online_keys(online), SystemClock()).tick().refused.items():
+    with closing(there.open_catalog(clock)) as opened:
+        note = Signings(opened.audit).note
+        done = OnlineRoles(repository, load_online_keys(there.ota_keys), clock, note).tick()
+    for role, why in done.refused.items():
         click.echo(f"edge-ota: {role}: {why}", err=True)
 
 

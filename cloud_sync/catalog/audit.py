@@ -22,6 +22,12 @@ class Audit:
         with self._database.write() as connection:
             audit_rows.record(connection, actor, action, subject, detail)
 
+    def record_once(self, actor: str, action: str, subject: str, detail: str) -> None:
+        """Add one row unless there is one of this change: for what several may notice, each perhaps again."""
+        with self._database.write() as connection:
+            if not audit_rows.is_recorded(connection, action, subject, detail):
+                audit_rows.record(connection, actor, action, subject, detail)
+
     def rows(self, limit: int, before_id: int | None = None) -> list[AuditRow]:
         """The newest `limit` changes (of those before an id), newest first."""
         with self._database.read() as connection:

@@ -65,6 +65,13 @@ def record(connection: Connection, actor: str, action: str, subject: str, detail
     connection.execute(audit.insert().values(id=id_, at_us=at_us, hash=digest, **values))
 
 
+def is_recorded(connection: Connection, action: str, subject: str, detail: str) -> bool:
+    """Whether there is a row of this change; later calls in the transaction see the same."""
+    connection.execute(_lock)
+    same = (audit.c.action == action, audit.c.subject == storable(subject), audit.c.detail == storable(detail))
+    return connection.execute(sa.select(audit.c.id).where(*same).limit(1)).one_or_none() is not None
+
+
 def rows(connection: Connection, limit: int, before_id: int | None = None) -> list[AuditRow]:
     """The newest `limit` (of those before an id), newest first."""
     newest = sa.select(audit).order_by(audit.c.id.desc()).limit(limit)

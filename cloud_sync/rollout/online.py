@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,8 +17,10 @@ from securesystemslib.signer import Signer
 from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, Targets, Timestamp
 
 from cloud_sync.errors import KeyUnusable, RepositoryUnusable
+from cloud_sync.rollout.ceremony import FamilyReleases
 from cloud_sync.rollout.keys import load_key
-from cloud_sync.rollout.repository import LIFE, Delegator, Repository, is_signed, now_of
+from cloud_sync.rollout.repository import LIFE, Delegator, Repository, Signed, is_signed, now_of
+from cloud_sync.rollout.signings import Signing
 from wire.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -48,12 +50,18 @@ def online_key(folder: Path, role: str) -> Path:
 
 
 class OnlineRoles:
-    """Keeps snapshot and timestamp of a repository current."""
+    """Keeps snapshot and timestamp of a repository current.
 
-    def __init__(self, repository: Repository, signers: Mapping[str, Signer], clock: Clock) -> None:
+    `note` is told of each role's version that offline keys signed, at every round, before it is in a snapshot.
+    """
+
+    def __init__(
+        self, repository: Repository, signers: Mapping[str, Signer], clock: Clock, note: Callable[[Signing], None]
+    ) -> None:
         self._repository = repository
         self._signers = signers
         self._clock = clock
+        self._note = note
 
     def tick(self) -> Resigned:
         """Take in what was signed since, and sign again what is past half of its life.
@@ -61,12 +69,13 @@ class OnlineRoles:
         Raises:
             KeyUnusable: the root does not name our keys.
             RepositoryUnusable: there is no repository, or the clock is behind what was signed last.
-            StoreDown.
+            StoreDown, and what `note` raises.
         """
         root = self._repository.root()
         for role in ROLES:
             if self._signers[role].public_key.keyid not in root.signed.roles[role].keyids:
                 raise KeyUnusable(f"the root does not name this service's {role} key. Try: edge-ota key rotate {role}")
+        self._tell("root", root, root)
         versions = self._repository.versions()
         refused: dict[str, str] = {}
         meta = self._meta(root, versions, refused)
@@ -78,16 +87,25 @@ class OnlineRoles:
         """The newest good file of each targets role; never one older than the last snapshot names."""
         named = self._repository.snapshot().signed.meta if "snapshot" in versions else {}
         targets = self._newest("targets", root, versions, named, refused)
+        families = list(targets.signed.delegations.roles or {}) if targets.signed.delegations else []
+        self._tell("targets", targets, root, ", ".join(families))
         meta = {"targets.json": self._file("targets", targets)}
-        delegations = targets.signed.delegations
-        for family in delegations.roles or {} if delegations else {}:
+        for family in families:
             try:
-                meta[f"{family}.json"] = self._file(family, self._newest(family, targets, versions, named, refused))
+                newest = self._newest(family, targets, versions, named, refused)
+                counters = FamilyReleases(family, newest.signed).counters
+                self._tell(family, newest, targets, f"up to {family}/{counters[-1]}" if counters else "")
+                meta[f"{family}.json"] = self._file(family, newest)
             except RepositoryUnusable as error:
                 refused[family] = str(error)
                 if f"{family}.json" in named:
                     meta[f"{family}.json"] = named[f"{family}.json"]
         return {**{name: one for name, one in named.items() if name not in meta}, **meta}
+
+    def _tell(self, role: str, metadata: Signed, delegator: Delegator, holds: str = "") -> None:
+        """Note a version, with those of its delegator's keys whose signatures on it are good."""
+        found = delegator.signed.get_verification_result(role, metadata.signed_bytes, metadata.signatures)
+        self._note(Signing(role, metadata.signed.version, sorted(found.signed), holds))
 
     def _newest(
         self,

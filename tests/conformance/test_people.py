@@ -167,6 +167,13 @@ def test_audit_rows_by_page(sql: SqlCatalog) -> None:
     assert sql.audit.first_broken() is None
 
 
+def test_a_change_that_several_notice_has_one_row(sql: SqlCatalog) -> None:
+    for actor in ("a", "b"):
+        sql.audit.record_once(actor, "thing.change", "it", "version 1\0")  # text that PostgreSQL does not take as it is
+    sql.audit.record_once("a", "thing.change", "it", "version 2")
+    assert [(row.actor, row.detail[:9]) for row in sql.audit.rows(9)] == [("a", "version 2"), ("a", "version 1")]
+
+
 def test_a_catalog_of_the_version_before_gets_the_table(sql: SqlCatalog, reopen: Open) -> None:
     with sql._database.write() as connection:
         table.drop(connection)

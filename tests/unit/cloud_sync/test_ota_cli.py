@@ -8,18 +8,21 @@ import re
 import shlex
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner, Result
 
+from cloud_sync.catalog.sql_catalog import SqlCatalog
 from cloud_sync.cli import main as cloud_sync
 from cloud_sync.ota_cli import main as edge_ota
 from cloud_sync.rollout.ceremony import DIRECTOR
 from cloud_sync.rollout.keys import load_key
 from cloud_sync.rollout.repository import Repository
 from cloud_sync.rollout.resigning import keep_current
+from cloud_sync.rollout.signings import Signing, Signings
 from cloud_sync.storage.local_store import LocalStore
 from edge_agent.cli import main as edge_agent
 from edge_agent.ota.__main__ import main as edge_agent_ota
@@ -178,10 +181,19 @@ async def test_the_service_takes_in_what_was_pushed_elsewhere(place: Path) -> No
     run("edge-ota model push models/value-novelty/1 --keys keys --data data")
     (place / "elsewhere").rename(place / "data/ota")
     store = LocalStore(place / "data/objects")
-    task = asyncio.create_task(keep_current(place / "data/ota", store, SystemClock()))
-    await until(lambda: Repository(store).timestamp().signed.snapshot_meta.version == 2)
-    task.cancel()
-    assert Repository(store).snapshot().signed.meta["value-novelty.json"].version == 2
+    with closing(SqlCatalog.open(place / "data/catalog.sqlite", SystemClock())) as catalog:
+        before = catalog.audit.rows(1)[0]
+        signings = Signings(catalog.audit)
+        task = asyncio.create_task(keep_current(place / "data/ota", store, SystemClock(), signings))
+        await until(lambda: Repository(store).timestamp().signed.snapshot_meta.version == 2)
+        task.cancel()
+        assert Repository(store).snapshot().signed.meta["value-novelty.json"].version == 2
+        (noted,) = [row for row in catalog.audit.rows(9) if row.id > before.id]
+        assert (noted.action, noted.subject) == ("ota.publish", "value-novelty")
+        assert noted.detail == "version 2: up to value-novelty/1"
+        signings.note(Signing("value-novelty", 2, ["k"], "up to value-novelty/1"))
+        Signings(catalog.audit).note(Signing("value-novelty", 2, ["k"], "up to value-novelty/1"))
+        assert catalog.audit.rows(1)[0] == noted, "each version is noted once, by whomever"
 
 
 async def test_a_service_without_a_repository_waits(place: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -190,9 +202,11 @@ async def test_a_service_without_a_repository_waits(place: Path, caplog: pytest.
         (place / "broken").mkdir(exist_ok=True)
         (place / "broken/timestamp.key").write_text("{}")
         (place / "broken/snapshot.key").write_text("{}")
-        task = asyncio.create_task(keep_current(place / folder, store, SystemClock()))
-        await until(lambda told=told: told in caplog.text)
-        task.cancel()
+        with closing(SqlCatalog.open(place / "data/catalog.sqlite", SystemClock())) as catalog:
+            signings = Signings(catalog.audit)
+            task = asyncio.create_task(keep_current(place / folder, store, SystemClock(), signings))
+            await until(lambda told=told: told in caplog.text)
+            task.cancel()
     assert caplog.text.count("WARNING") == 1
 
 

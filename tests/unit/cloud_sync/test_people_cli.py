@@ -88,7 +88,7 @@ def test_api_tokens(data: Path) -> None:
     assert "--ttl" in fails("api-token", "create", "x", "--ttl", "4000d", "--data", data)
     assert run("api-token", "create", "x", "--role", "root", "--data", data).exit_code == 2
     actions = [row["action"] for row in json.loads(run("audit", "--json", "--data", data).stdout)["changes"]]
-    assert actions == ["api-token.end", "api-token.create", "api-token.create", "link.create"]
+    assert actions == ["api-token.end", "api-token.create", "api-token.create", "link.create", "cloud.init"]
 
 
 @pytest.mark.parametrize("http", ["0.0.0.0:8080", "192.0.2.1:80", "cloud.example:80", "[::]:80"])

@@ -11,6 +11,7 @@ from cloud_sync.rollout.ceremony import Ceremony, Quorum
 from cloud_sync.rollout.online import ROLES, OnlineRoles
 from cloud_sync.rollout.publish import Wishes, read_model
 from cloud_sync.rollout.repository import Repository
+from cloud_sync.rollout.signings import Signing
 from cloud_sync.storage.local_store import LocalStore
 from edge_agent.ota.client import TufClient
 from edge_agent.ota.folder import METADATA, TARGETS, FolderFetcher
@@ -38,7 +39,8 @@ class Fleet:
         self.online = {role: CryptoSigner.generate_ed25519() for role in (*ROLES, "director")}
         self.first_root = self.ceremony.begin(self.root, self.targets, self.online)
         self.ceremony.add_family(family, self.team, self.targets.signers)
-        self.roles = OnlineRoles(self.repository, self.online, self.clock)
+        self.noted: list[Signing] = []
+        self.roles = OnlineRoles(self.repository, self.online, self.clock, self.noted.append)
         self.roles.tick()
         self.model = write(folder / "models")
 

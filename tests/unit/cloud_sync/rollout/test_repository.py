@@ -101,7 +101,7 @@ def test_a_service_whose_clock_went_back_signs_nothing(fleet: Fleet) -> None:
 def test_a_service_with_foreign_keys_signs_nothing(fleet: Fleet) -> None:
     foreign = {role: CryptoSigner.generate_ed25519() for role in ROLES}
     with pytest.raises(KeyUnusable, match="edge-ota key rotate snapshot"):
-        OnlineRoles(fleet.repository, foreign, fleet.clock).tick()
+        OnlineRoles(fleet.repository, foreign, fleet.clock, fleet.noted.append).tick()
 
 
 @pytest.mark.parametrize("role", ["root", "targets", "snapshot", "timestamp", "toy"])
