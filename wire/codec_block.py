@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wire import codec_pco, rice
+from wire import codec_pco
 from wire.codec_number import (
     Column,
-    Group,
     Step,
     decode_steps,
     encode_steps,
@@ -22,13 +21,13 @@ from wire.codec_number import (
     find_steps,
     from_row,
     gather,
-    to_rows,
 )
 from wire.codec_plane import PLANE_NONE, PLANE_ROWS, decode_plane, encode_plane, encode_runs
 from wire.codec_rows import decode_rows, encode_rows
 from wire.codec_stamp import PERIOD_MAX, from_line, to_line
 from wire.errors import SegmentCorrupt, UnsupportedFormat
 from wire.reading import CellState
+from wire.rice_plan import Plan, plan
 from wire.segment import SCORE_NONE, Block, BlockHeader
 from wire.series import DTYPES, ValueType
 from wire.varint import I64, Reader, varint
@@ -57,15 +56,15 @@ def encode_block(block: Block, types: list[ValueType], *, pco: bool) -> bytes:
     scores_codec, scores = _encode_scores(block.scores, present)
     lengths = _lengths(width, count, present, in_rows=scores_codec == PLANE_ROWS)
 
-    groups = gather(columns, types, None if present is None else lengths[1 : 1 + count], width)
     rows = np.zeros((len(lengths), width), np.int64)
+    of_columns = rows[1 : 1 + count]
     period, rows[0] = to_line(block.stamps)
-    to_rows(groups, rows[1 : 1 + count])
+    groups = gather(columns, types, None if present is None else lengths[1 : 1 + count], of_columns)
     if scores_codec == PLANE_ROWS and block.scores is not None:
         _put_scores(block.scores, present, rows[1 + count :])
-    counts = [place for group in groups if group.value_type is ValueType.INT for place in group.places]
-    steps = find_steps(rows[1 : 1 + count], counts, None if present is None else lengths[1 : 1 + count])
-    found = _plan(rows, None if present is None else lengths, groups, steps)
+    steps = find_steps(of_columns, groups, None if present is None else lengths[1 : 1 + count])
+    steps |= find_decimals(groups, of_columns)
+    found = plan(rows, None if present is None else lengths)
     chunks = _pco_chunks(found, lengths, columns, types, steps) if pco and width >= PCO_READINGS_MIN else {}
     steps = {place: step for place, step in steps.items() if place + 1 not in chunks}
 
@@ -138,21 +137,14 @@ def _decode_column(row: I64, chunk: bytes | None, value_type: ValueType, step: S
     return codec_pco.decompress(chunk, len(row), DTYPES[value_type])
 
 
-def _plan(rows: I64, lengths: I64 | None, groups: list[Group], steps: dict[int, Step]) -> rice.Plan:
-    """Plan all rows; those of floats that are decimals become the decimals' integers. Adds the decimals' steps."""
-    for place, step, integers in find_decimals(groups):
-        rows[place + 1] = integers
-        steps[place] = step
-    return rice.plan(rows, lengths)
-
-
 def _pco_chunks(
-    found: rice.Plan, lengths: I64, columns: list[Column], types: list[ValueType], steps: dict[int, Step]
+    found: Plan, lengths: I64, columns: list[Column], types: list[ValueType], steps: dict[int, Step]
 ) -> dict[int, bytes]:
     """pco chunks by row, for columns where they are smaller."""
     columns_only = slice(1, 1 + len(columns))
     bits, readings = found.bits[columns_only], lengths[columns_only]
-    least = np.array([PCO_BITS_MIN_STEPS if place in steps else PCO_BITS_MIN[t] for place, t in enumerate(types)])
+    least = np.array([PCO_BITS_MIN[value_type] for value_type in types])
+    least[list(steps)] = PCO_BITS_MIN_STEPS
     tried = (readings >= PCO_READINGS_MIN) & (bits >= readings * least) | (readings >= PCO_READINGS_ALWAYS)
     tried &= ~found.constant[columns_only]
     chunks: dict[int, bytes] = {}
@@ -169,7 +161,9 @@ def _lengths(width: int, count: int, present: NDArray[np.bool_] | None, *, in_ro
     """How many numbers each row holds: all stamps, then the VALUE cells of columns and of scores that are rows."""
     copies = 2 if in_rows else 1
     if present is None:
-        return np.full(1 + count * copies, width, np.int64)
+        lengths = np.empty(1 + count * copies, np.int64)
+        lengths.fill(width)
+        return lengths
     return np.concatenate(([width], np.tile(np.count_nonzero(present, axis=1), copies))).astype(np.int64)
 
 

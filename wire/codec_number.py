@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from wire.errors import SegmentCorrupt
 from wire.series import DTYPES, ValueType
-from wire.varint import I64, Reader, varint
+from wire.varint import I64, Reader, varints_of
 
 DECIMALS_MAX = 9
 # Below, every integer is a float of that kind. Above, a decimal is finer than the floats are, and saves nothing.
@@ -43,29 +43,29 @@ class Group:
     numbers: NDArray[Any]
 
 
-def gather(columns: list[Column], types: list[ValueType], lengths: I64 | None, width: int) -> list[Group]:
-    """Columns by value type. lengths: of each column, where they are not all `width`."""
+def gather(columns: list[Column], types: list[ValueType], lengths: I64 | None, rows: I64) -> list[Group]:
+    """Columns by value type; writes each into its row too: counts, or float bits in an order that follows the numbers.
+
+    lengths: of each column, where they are not all as long as the rows.
+    """
+    width = rows.shape[1]
+    if lengths is None and types.count(ValueType.INT) == len(types):
+        np.concatenate(columns, out=rows.reshape(-1))
+        return [Group(ValueType.INT, list(range(len(types))), rows)]
     groups = []
-    by_type: list[list[int]] = [[] for _ in ValueType]
-    for place, value_type in enumerate(types):
-        by_type[value_type].append(place)
-    for value_type, places in zip(ValueType, by_type):
+    for value_type in ValueType:
+        places = [place for place, of_place in enumerate(types) if of_place is value_type]
         if not places:
             continue
-        joined = np.concatenate(columns if len(places) == len(types) else [columns[place] for place in places])
+        joined = np.concatenate([columns[place] for place in places])
         if lengths is None:
             numbers = joined.reshape(len(places), width)
         else:
             numbers = np.zeros((len(places), width), joined.dtype)
             numbers[np.arange(width) < lengths[places, None]] = joined
+        rows[places] = _to_int(numbers)
         groups.append(Group(value_type, places, numbers))
     return groups
-
-
-def to_rows(groups: list[Group], rows: I64) -> None:
-    """Write each column into its row: counts, or float bits in an order that follows the numbers."""
-    for group in groups:
-        rows[group.places] = _to_int(group.numbers)
 
 
 def _to_int(numbers: Column) -> I64:
@@ -94,89 +94,99 @@ def from_row(row: I64, value_type: ValueType, step: Step | None) -> Column:
     return np.where(row < 0, row ^ np.int64(0x7FFF_FFFF_FFFF_FFFF), row).view(np.float64)
 
 
-def find_steps(rows: I64, counts: list[int], lengths: I64 | None) -> dict[int, Step]:
-    """Divide the rows in `counts` that have a common step, in place. A meter that counts by 10 W, say."""
+def find_steps(rows: I64, groups: list[Group], lengths: I64 | None) -> dict[int, Step]:
+    """Divide the rows of counts that have a common step, in place. A meter that counts by 10 W, say."""
     width = rows.shape[1]
+    counts = [place for group in groups if group.value_type is ValueType.INT for place in group.places]
     if width < STEP_READINGS_MIN or not counts:
         return {}
-    every = np.array(counts)
-    probes = rows[every, :: max(1, width // PROBES)]
-    places = every[np.gcd.reduce(np.abs(probes[:, 1:] - probes[:, :1]), axis=1) > 1]
-    if not len(places):
+    probes = rows[:, :: max(1, width // PROBES)]
+    if len(counts) < len(rows):
+        probes = probes[counts]
+    likely = (np.gcd.reduce(probes[:, 1:] - probes[:, :1], axis=1) > 1).nonzero()[0].tolist()
+    if not likely:
         return {}
+    places = [counts[at] for at in likely]
     chosen = rows[places]
     away = np.abs(chosen - chosen[:, :1])
     if lengths is not None:
         away[np.arange(width) >= lengths[places, None]] = 0
-    steps = np.gcd.reduce(away, axis=1)
-    moves = (away[:, 1:] != away[:, :-1]).sum(axis=1)
-    saved = moves * np.log2(np.maximum(steps, 1)).astype(np.int64)
-    worth = ((steps > 1) & (saved >= STEP_BITS_MIN)).nonzero()[0]
-    if not len(worth):
+    steps = np.gcd.reduce(away, axis=1).tolist()
+    moves = (away[:, 1:] != away[:, :-1]).sum(axis=1).tolist()
+    worth = [at for at, step in enumerate(steps) if step > 1 and moves[at] * (step.bit_length() - 1) >= STEP_BITS_MIN]
+    if not worth:
         return {}
-    whole, rest = np.divmod(chosen[worth], steps[worth, None])
-    exact = ((rest == rest[:, :1]) | (away[worth] == 0)).all(axis=1)  # a difference over int64 has no true step
-    places, worth = places[worth[exact]], worth[exact]
-    rows[places] = whole[exact]
-    return {
-        place: Step(step, base)
-        for place, step, base in zip(places.tolist(), steps[worth].tolist(), rest[exact, 0].tolist())
-    }
+    sizes = np.array([[steps[at]] for at in worth])
+    chosen = chosen[worth]
+    whole = chosen // sizes
+    rest = chosen - whole * sizes
+    same = rest == rest[:, :1]
+    if lengths is not None:
+        same |= away[worth] == 0
+    exact = same.all(axis=1).nonzero()[0].tolist()  # a difference over int64 has no true step
+    found = {places[worth[at]]: Step(steps[worth[at]], int(rest[at, 0])) for at in exact}
+    rows[list(found)] = whole[exact]
+    return found
 
 
-def find_decimals(groups: list[Group]) -> list[tuple[int, Step, I64]]:
-    """For each float column that holds decimals of up to nine places: its place, its step, its integers."""
+def find_decimals(groups: list[Group], rows: I64) -> dict[int, Step]:
+    """Replace the rows of float columns that hold decimals of up to nine places by the decimals' integers, in place."""
     floats = [group for group in groups if group.value_type is not ValueType.INT and group.numbers.size]
     if not floats:
-        return []
-    narrow = np.array([group.value_type is ValueType.FLOAT32 for group in floats for _ in group.places])
+        return {}
     places = [place for group in floats for place in group.places]
+    narrow = np.zeros(len(places), np.bool_)
+    narrow[: len(floats[0].places)] = floats[0].value_type is ValueType.FLOAT32  # which comes before FLOAT64
     with np.errstate(all="ignore"):  # NaN, infinities and the very large are no decimals, and say so below
         numbers = np.concatenate([group.numbers for group in floats], dtype=np.float64)
-        return [(places[at], step, integers) for at, step, integers in _decimals(numbers, narrow)]
+        found, decimals, integers = _decimals(numbers, narrow)
+    chosen = [places[at] for at in found]
+    if chosen:
+        rows[chosen] = integers
+    return {place: Step(size) for place, size in zip(chosen, decimals)}
 
 
-def _decimals(numbers: NDArray[np.float64], narrow: NDArray[np.bool_]) -> list[tuple[int, Step, I64]]:
+def _decimals(numbers: NDArray[np.float64], narrow: NDArray[np.bool_]) -> tuple[list[int], list[int], I64]:
     """By row: the fewest places d for which every number is rint(number * 10^d) / 10^d, bit by bit, if any.
 
-    narrow: rows that were float32.
+    narrow: rows that were float32. Returns the rows that have such a d, it, and their integers.
     """
-    probes = numbers[:, :: max(1, numbers.shape[1] // PROBES), None]
-    away = probes * _POWERS
+    probes = np.ascontiguousarray(numbers.T[:: max(1, numbers.shape[1] // PROBES)])
+    away = _POWERS[:, None, None] * probes
     np.rint(away, out=away)
-    away /= _POWERS
+    away /= _POWERS[:, None, None]
     away -= probes
     np.abs(away, out=away)
-    near = np.abs(probes) * np.where(narrow, FLOAT32_ROUNDING, 0.0)[:, None, None]
-    fits = (away <= near).all(axis=1)
-    tops = np.abs(numbers).max(axis=1, keepdims=True)  # NaN where there is one, and then over any limit
-    fits &= tops * _POWERS < np.where(narrow, FLOAT32_EXACT_MAX, FLOAT64_EXACT_MAX)[:, None]
+    near = np.abs(probes)
+    near *= np.where(narrow, FLOAT32_ROUNDING, 0.0)
+    fits = np.logical_and.reduce(away <= near, axis=1).T
+    tops = np.maximum.reduce(np.abs(numbers), axis=1)  # NaN where there is one, and then over any limit
+    fits &= tops[:, None] * _POWERS < np.where(narrow, FLOAT32_EXACT_MAX, FLOAT64_EXACT_MAX)[:, None]
     rows, decimals = fits.nonzero()
-    if not len(rows):
-        return []
     tried = np.arange(len(rows)) - rows.searchsorted(rows) < TRIES  # the first of each row
     rows, decimals = rows[tried], decimals[tried]
     chosen, powers = numbers[rows], _POWERS[decimals, None]
-    whole = np.rint(chosen * powers) + 0.0  # -0.0 is no integer: it becomes 0.0, and differs below
+    whole = np.rint(chosen * powers)
+    whole += 0.0  # -0.0 is no integer: it becomes 0.0, and differs below
     back = whole / powers
     np.copyto(back, back.astype(np.float32), where=narrow[rows, None])
     exact = (back.view(np.int64) == chosen.view(np.int64)).all(axis=1).nonzero()[0]
-    if not len(exact):
-        return []
     fewest = dict(zip(rows[exact[::-1]].tolist(), exact[::-1].tolist()))
-    return [(row, Step(int(decimals[at])), whole[at].astype(np.int64)) for row, at in fewest.items()]
+    kept = list(fewest.values())
+    return list(fewest), decimals[kept].tolist(), whole[kept].astype(np.int64)
 
 
 def encode_steps(steps: dict[int, Step], types: list[ValueType]) -> bytes:
     """The list of steps, by column."""
-    parts = [varint(len(steps))]
+    numbers = [len(steps)]
     previous = -1
     for place in sorted(steps):
-        parts += (varint(place - previous - 1), varint(steps[place].size))
+        step = steps[place]
+        numbers += (place - previous - 1, step.size)
         if types[place] is ValueType.INT:
-            parts.append(varint(steps[place].base))
+            numbers.append(step.base)
         previous = place
-    return b"".join(parts)
+    return varints_of(numbers)
 
 
 def decode_steps(reader: Reader, types: list[ValueType]) -> dict[int, Step]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from wire import rice
 from wire.errors import SegmentCorrupt, UnsupportedFormat
+from wire.rice_plan import Plan
 from wire.varint import I64, U64, Reader, unzigzag_array, varint, varints, zigzag_array
 
 SYMBOL_MAX = rice.K_MAX + 1  # 0: residuals are all zero; 1..61: k + 1
@@ -27,30 +28,24 @@ class Rows:
     chunks: dict[int, bytes]
 
 
-def encode_rows(found: rice.Plan, lengths: I64, width: int, chunks: dict[int, bytes]) -> bytes:
+def encode_rows(found: Plan, lengths: I64, width: int, chunks: dict[int, bytes]) -> bytes:
     """The rows of `found`, except those that `chunks` replaces."""
-    constant = found.constant
-    heads = found.symbols[:, 0].copy() if width else np.zeros(len(lengths), np.uint8)
-    heads |= found.transforms << np.uint8(6)
-    heads[constant] = SYMBOL_CONST
-    in_rice = ~constant
-    seeds = zigzag_array(found.seeds.view(np.uint64))
+    in_rice = ~found.constant
+    heads = found.symbols[:, 0] | found.transforms << np.uint8(6)
+    heads[found.constant] = SYMBOL_CONST
+    seeds = found.seeds
     if chunks:
-        seeded = np.ones(len(heads), np.bool_)
-        seeded[list(chunks)] = False
-        heads[~seeded] = SYMBOL_PCO
-        in_rice &= seeded
-        seeds = seeds[seeded]
-    lows = zigzag_array(found.lows[in_rice & (found.transforms == rice.CLIMB)].view(np.uint64))
+        in_pco = list(chunks)
+        in_rice[in_pco] = False
+        heads[in_pco] = SYMBOL_PCO
+        seeds = seeds[heads != SYMBOL_PCO]
+    lows = found.lows[in_rice & (found.transforms == rice.CLIMB)]
     parts = [heads.tobytes(), varints(np.concatenate((seeds, lows)))]
-    symbols, emitted, residuals = found.symbols, found.emitted, found.residuals
     if width > rice.GROUP:
-        symbols, emitted, residuals = symbols[in_rice], emitted[in_rice], residuals[in_rice]
-        parts.append(_encode_symbols(symbols, lengths[in_rice]))
-    elif chunks:
-        symbols = symbols * in_rice[:, None]  # a row of symbol 0 writes nothing
-    written, k = _spread(symbols, emitted)
-    parts.append(rice.pack(residuals[written], k))
+        parts.append(_encode_symbols(found.symbols[in_rice], lengths[in_rice]))
+    symbols = found.symbols * in_rice[:, None]  # a row of symbol 0 writes nothing
+    written, k = _spread(symbols, found.transforms, lengths, width)
+    parts.append(rice.pack(found.residuals, k, written))
     for row in sorted(chunks):
         parts += (varint(len(chunks[row])), chunks[row])
     return b"".join(parts)
@@ -86,25 +81,24 @@ def _decode_rice(reader: Reader, heads: U8, lengths: I64, width: int, seeds: I64
         lows[climbs] = unzigzag_array(reader.varints(len(climbs))).view(np.int64)
     if width > rice.GROUP:
         symbols = _decode_symbols(reader, symbols, lengths, width)
-    emitted = np.arange(width) < lengths[:, None]
-    emitted[transforms != rice.CENTRE, :1] = False
-    written, k = _spread(symbols, emitted)
+    written, k = _spread(symbols, transforms, lengths, width)
     residuals = np.zeros(written.shape, np.uint64)
-    residuals[written] = rice.unpack(reader, k)
+    residuals[written] = rice.unpack(reader, np.broadcast_to(k, written.shape)[written])
     return rice.restore(residuals, transforms, seeds, lows)
 
 
-def _spread(symbols: U8, emitted: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], U64]:
-    """Which residuals are in the bits, and the k of each."""
-    if symbols.shape[1] == 1:
-        written = emitted & (symbols != 0)
-        k = symbols[:, 0].astype(np.uint64).repeat(written.sum(axis=1))
+def _spread(symbols: U8, transforms: U8, lengths: I64, width: int) -> tuple[NDArray[np.bool_], U64]:
+    """Which residuals are in the bits, and the k of each, or of each row where all of a row have one."""
+    if symbols.shape[1] > 1:
+        symbols = symbols.repeat(rice.GROUP, axis=1)[:, :width]
+    loud = symbols != 0
+    if symbols.shape[1] > 1:
+        written = np.arange(width) < lengths[:, None]
+        written &= loud
     else:
-        wide = np.repeat(symbols, rice.GROUP, axis=1)[:, : emitted.shape[1]]
-        written = emitted & (wide != 0)
-        k = wide[written].astype(np.uint64)
-    k -= np.uint64(1)
-    return written, k
+        written = np.arange(width) < (lengths * loud[:, 0])[:, None]
+    written[:, :1] &= (transforms == rice.CENTRE)[:, None]
+    return written, (symbols - loud).astype(np.uint64)
 
 
 def _encode_symbols(symbols: U8, lengths: I64) -> bytes:

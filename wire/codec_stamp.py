@@ -20,10 +20,10 @@ def to_line(stamps: I64) -> tuple[int, I64]:
     if last < 1:
         return 0, stamps
     steps = stamps[1:] - stamps[:-1]
-    steps.partition(last // 2)
-    middle = int(steps[last // 2])
+    steps.sort()
+    least, middle, most = int(steps[0]), int(steps[last // 2]), int(steps[-1])
     period = (int(stamps[-1]) - int(stamps[0]) << PERIOD_BITS) // last
-    if int(steps.max()) > HOLE * middle or int(steps.min()) < 0:
+    if most > HOLE * middle or least < 0:
         period = middle << PERIOD_BITS
     if not 0 <= period < PERIOD_MAX:
         return 0, stamps

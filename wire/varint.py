@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,6 +11,7 @@ from wire.errors import SegmentCorrupt
 
 U64_MAX = (1 << 64) - 1
 VARINT_BYTES_MAX = 10  # ceil(64 / 7)
+FEW = 100  # numbers that are written sooner one by one than by ten calls of numpy
 _PLACES = np.arange(VARINT_BYTES_MAX)
 _SHIFTS = (7 * _PLACES).astype(np.uint64)
 _LENGTH_STEPS = np.array([1 << (7 * i) for i in range(1, VARINT_BYTES_MAX)], np.uint64)
@@ -19,14 +22,7 @@ I64 = NDArray[np.int64]
 
 def varint(value: int) -> bytes:
     """One unsigned number below 2^64."""
-    if value < 0x80:
-        return bytes((value,))
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
+    return bytes((value,)) if value < 0x80 else varints_of((value,))
 
 
 def zigzag(value: int) -> int:
@@ -60,10 +56,22 @@ def varint_lengths(values: U64) -> I64:
     return lengths
 
 
+def varints_of(values: Iterable[int]) -> bytes:
+    """Some numbers, one after another."""
+    out = bytearray()
+    for value in values:
+        rest = value
+        while rest >= 0x80:
+            out.append(rest & 0x7F | 0x80)
+            rest >>= 7
+        out.append(rest)
+    return bytes(out)
+
+
 def varints(values: U64) -> bytes:
     """All numbers, one after another."""
-    if not len(values):
-        return b""
+    if len(values) <= FEW:
+        return varints_of(values.tolist())
     lengths = varint_lengths(values)
     longest = int(lengths.max())
     if longest == 1:

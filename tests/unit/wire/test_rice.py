@@ -7,10 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wire import rice
+from wire import rice, rice_plan
 from wire.codec_rows import decode_rows, encode_rows
 from wire.errors import SegmentCorrupt
+from wire.rice_plan import plan
 from wire.varint import (
+    FEW,
     U64_MAX,
     Reader,
     unzigzag,
@@ -31,6 +33,7 @@ def test_varints_one_by_one_and_all_at_once_are_the_same_bytes(numbers: list[int
     data = b"".join(varint(number) for number in numbers)
     array = np.array(numbers, np.uint64)
     assert varints(array) == data
+    assert varints(np.tile(array, FEW + 1)) == data * (FEW + 1)  # so many go another way
     assert varint_lengths(array).tolist() == [len(varint(number)) for number in numbers]
     assert Reader(data).varints(len(numbers)).tolist() == numbers
     reader = Reader(data)
@@ -76,6 +79,15 @@ def test_pack_and_unpack_are_inverse_for_any_k(pairs: list[tuple[int, int]]) -> 
     assert data[reader.at :] == b"tail"
 
 
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(unsigned, st.integers(0, rice.K_MAX), st.booleans()), max_size=80))
+def test_numbers_that_are_not_written_leave_no_bits(triples: list[tuple[int, int, bool]]) -> None:
+    written = np.array([there for _, _, there in triples], np.bool_)
+    values = np.array([value if there else 0 for value, _, there in triples], np.uint64)
+    k = np.array([k for _, k, _ in triples], np.uint64)
+    assert rice.pack(values, k, written) == rice.pack(values[written], k[written])
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.integers(1, 4), st.sampled_from([0, 1, 2, 63, 64, 65, 128, 130]), st.data())
 def test_rows_come_back(count: int, width: int, data: st.DataObject) -> None:
@@ -84,7 +96,7 @@ def test_rows_come_back(count: int, width: int, data: st.DataObject) -> None:
     lengths = np.array([data.draw(st.integers(0, width)) for _ in range(count)], np.int64)
     for told in (None, lengths):
         size = np.full(count, width) if told is None else told
-        found = rice.plan(rows, told)
+        found = plan(rows, told)
         coded = encode_rows(found, size, width, {})
         reader = Reader(coded)
         back = decode_rows(reader, size, width).numbers
@@ -104,11 +116,11 @@ def test_rows_come_back(count: int, width: int, data: st.DataObject) -> None:
     ids=["centre", "delta", "slope", "climb"],
 )
 def test_each_transform_is_chosen_for_what_it_is_for(row: list[int], transform: int) -> None:
-    assert rice.plan(np.array([row], np.int64)).transforms.tolist() == [transform]
+    assert plan(np.array([row], np.int64)).transforms.tolist() == [transform]
 
 
 def test_a_straight_line_takes_no_bits() -> None:
-    found = rice.plan(np.arange(0, 6000, 100, dtype=np.int64)[None])
+    found = plan(np.arange(0, 6000, 100, dtype=np.int64)[None])
     assert not found.symbols.any()
     assert decode_rows(Reader(encode_rows(found, np.array([60]), 60, {})), np.array([60]), 60).numbers[0, -1] == 5900
 
@@ -117,16 +129,16 @@ def test_an_outlier_costs_an_escape_and_not_a_wide_row() -> None:
     calm = np.cumsum(np.arange(60) % 3 - 1)
     wild = calm.copy()
     wild[30:] += 1 << 40
-    few, more = (int(rice.plan(rows[None].astype(np.int64)).bits[0]) for rows in (calm, wild))
+    few, more = (int(plan(rows[None].astype(np.int64)).bits[0]) for rows in (calm, wild))
     assert more - few < 150
 
 
 def test_planning_in_strips_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = np.random.default_rng(1).integers(-50, 50, (20, 70)).cumsum(axis=1)
-    whole = rice.plan(rows)
-    monkeypatch.setattr(rice, "STRIP_CELLS", 210)
-    parts = rice.plan(rows)
-    for name in ("transforms", "seeds", "lows", "residuals", "symbols", "emitted", "bits"):
+    whole = plan(rows)
+    monkeypatch.setattr(rice_plan, "STRIP_CELLS", 210)
+    parts = plan(rows)
+    for name in ("transforms", "seeds", "lows", "residuals", "symbols", "bits", "constant"):
         assert np.array_equal(getattr(whole, name), getattr(parts, name))
 
 

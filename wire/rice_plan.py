@@ -1,0 +1,226 @@
+"""How each of many rows is best coded with `wire.rice`: its transform, and a parameter k for every 64 residuals.
+
+A batch is fifty rows of sixty numbers, so a call of numpy costs more than its arithmetic: what can be done for all rows
+and all transforms at once is, and sums that were made to choose a transform are used again to choose k.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wire.rice import CENTRE, CLIMB, DELTA, ESCAPE, GROUP, K_MAX, SLOPE, TRANSFORMS
+from wire.varint import I64, U64, varint_lengths, zigzag_array
+
+CENTRE_BITS = 3  # one residual more than the others have
+ESCAPE_BITS = 12  # what the varint costs, about: only used to choose k
+STRIP_CELLS = 1 << 15  # rows are planned in strips of about this many numbers, to stay in cache and in memory
+SUMMAND_MAX = np.uint64(1 << 57)  # 64 of them stay within 64 bits
+
+# glibc gives freed memory back to the kernel, and faults it in again at the next call, until a larger block than the
+# plan's has been mapped and freed once: so free one. Without, a third of `encode` is page faults (50x60: 94 of them).
+np.empty(TRANSFORMS * STRIP_CELLS, np.uint64)
+
+U8 = NDArray[np.uint8]
+F64 = NDArray[np.float64]
+_ONE = np.uint64(1)
+_SIGN = np.int64(63)
+_MANTISSA = np.int64(52)  # bits of a float64 below its exponent
+_EXPONENT_OF_HALF = 1022  # as float64 writes it
+_COST_MAX = np.uint64(ESCAPE + ESCAPE_BITS)
+
+
+@dataclass(slots=True)
+class Plan:
+    """How R rows of up to n numbers would be coded, and what it costs.
+
+    seeds, lows: (R,), zigzag; lows are the smallest deltas of CLIMB rows, 0 elsewhere.
+    symbols: (R, groups), 0 = all residuals of the group are zero and take no bits, else k + 1.
+    bits: (R,), descriptor, seeds and residuals.
+    constant: (R,), rows whose numbers all equal the seed.
+    """
+
+    transforms: U8
+    seeds: U64
+    lows: U64
+    residuals: U64
+    symbols: U8
+    bits: I64
+    constant: NDArray[np.bool_]
+
+
+def plan(rows: I64, lengths: I64 | None = None) -> Plan:
+    """Choose transform and parameters for each row; only the first `lengths[r]` numbers of row r count."""
+    count, width = rows.shape
+    strip = max(1, STRIP_CELLS // max(width, 1))
+    if count <= strip:
+        return _plan(rows, lengths)
+    parts = [
+        _plan(rows[start : start + strip], None if lengths is None else lengths[start : start + strip])
+        for start in range(0, count, strip)
+    ]
+    return Plan(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Plan)))
+
+
+def _plan(rows: I64, lengths: I64 | None) -> Plan:
+    count, width = rows.shape
+    if not width:
+        return _nothing(count)
+    present = None if lengths is None else np.arange(width) < lengths[:, None]
+    candidates = np.empty((TRANSFORMS, count, width), np.int64)
+    edges = np.empty((3, count), np.int64)  # what CENTRE and what the others start from, lows
+    _transform(rows, lengths, present, candidates, edges)
+    zigzag_edges = zigzag_array(edges.view(np.uint64))
+    edge_bits = 8 * varint_lengths(zigzag_edges)
+    starts = np.arange(0, width, GROUP)
+    halves, exponents = _sums(candidates, starts)
+
+    transforms = _weigh(halves, exponents, width if lengths is None else lengths, width, edge_bits[2]).argmin(axis=0)
+    moves, climbs = transforms != CENTRE, transforms == CLIMB
+    best = transforms, np.arange(count)
+    chosen = candidates[best].view(np.uint64)
+    residuals = zigzag_array(chosen)
+    np.copyto(residuals, chosen, where=climbs[:, None])
+    symbols, bits = _parameters(residuals, exponents[best], _sizes(lengths, moves, width, starts), starts)
+    lows = zigzag_edges[2] * climbs
+    bits += 8
+    bits += np.where(moves, edge_bits[1], edge_bits[0])
+    bits += edge_bits[2] * climbs
+    constant = symbols[:, 0] == 0 if len(starts) == 1 else ~symbols.any(axis=1)
+    constant &= lows == 0
+    seeds = np.where(moves, zigzag_edges[1], zigzag_edges[0])
+    return Plan(transforms.astype(np.uint8), seeds, lows, residuals, symbols, bits, constant)
+
+
+def _nothing(count: int) -> Plan:
+    """Rows without numbers: a head and a seed of 0 each."""
+    zeros = np.zeros(count, np.uint64)
+    transforms, symbols = np.zeros(count, np.uint8), np.zeros((count, 1), np.uint8)
+    residuals = np.empty((count, 0), np.uint64)
+    return Plan(transforms, zeros, zeros, residuals, symbols, np.full(count, 16), np.ones(count, np.bool_))
+
+
+def _transform(rows: I64, lengths: I64 | None, present: NDArray[np.bool_] | None, candidates: I64, edges: I64) -> None:
+    """Fill in the residuals of each transform, before their zigzag, and the edges.
+
+    Differences are taken along all rows as if they were one, and what spans two rows is then made 0.
+    """
+    centred, deltas, slopes, climbs = candidates[CENTRE], candidates[DELTA], candidates[SLOPE], candidates[CLIMB]
+    centres, firsts, lows = edges
+    firsts[:] = rows[:, 0]
+    np.subtract(rows, firsts[:, None], out=centred)
+    flat = rows.reshape(-1)
+    np.subtract(flat[1:], flat[:-1], out=deltas.reshape(-1)[1:])
+    steps = deltas[:, 1:]
+    if present is None or lengths is None:
+        means = np.add.reduce(centred, axis=1) // rows.shape[1]
+    else:
+        centred *= present
+        means = np.add.reduce(centred, axis=1) // np.maximum(lengths, 1)
+        steps = np.where(present[:, 1:], steps, np.iinfo(np.int64).max)
+    np.minimum.reduce(steps, axis=1, out=lows) if steps.shape[1] else lows.fill(0)
+    np.add(firsts, means, out=centres)
+    centred -= means[:, None]
+    np.subtract(deltas, lows[:, None], out=climbs)
+    deltas[:, 0] = 0
+    flat = deltas.reshape(-1)
+    np.subtract(flat[1:], flat[:-1], out=slopes.reshape(-1)[1:])
+    candidates[SLOPE:, :, 0] = 0
+    if present is not None:
+        candidates *= present
+
+
+def _sums(candidates: I64, starts: NDArray[np.intp]) -> tuple[F64, I64]:
+    """Of each group of each candidate: the sum of (u + 1) / 2 for even and u / 2 for odd residuals u, which is never 0
+    and made without their zigzag; and the sum of these numbers' floor(log2) + 1 (one more where rounded up)."""
+    floats = np.empty(candidates.shape)
+    floats[:CLIMB] = candidates[:CLIMB]
+    floats[CLIMB] = candidates[CLIMB].view(np.uint64) >> _ONE
+    floats += 0.5
+    np.absolute(floats[:CLIMB], out=floats[:CLIMB])
+    halves = _group_sums(floats, starts)
+    bits = floats.view(np.int64)
+    exponents: I64 = _group_sums(np.right_shift(bits, _MANTISSA, out=bits), starts)
+    exponents -= _EXPONENT_OF_HALF * _spans(starts, candidates.shape[2])
+    return halves, exponents
+
+
+def _spans(starts: NDArray[np.intp], width: int) -> NDArray[np.intp]:
+    """How many places each group has."""
+    return np.minimum(width - starts, GROUP)
+
+
+def _group_sums(numbers: NDArray[Any], starts: NDArray[np.intp]) -> NDArray[Any]:
+    """Sums by group along the last axis of three."""
+    if len(starts) == 1:
+        sums: NDArray[Any] = np.einsum("trn->tr", numbers)[:, :, None]  # sums short rows faster than `sum`
+        return sums
+    return np.add.reduceat(numbers, starts, axis=2)
+
+
+def _weigh(halves: F64, exponents: I64, lengths: I64 | int, width: int, low_bits: I64) -> F64:
+    """Twice the bits that each transform of each row would take, but for a constant: the sum of two estimates, one by
+    the logarithms' mean and one by the mean's logarithm (0.3 % over the best choice; either alone 0.6 %)."""
+    one = halves.shape[2] == 1
+    means = (halves[:, :, 0] if one else halves.sum(axis=2)) * (2 / width)  # about 1 where all are zero
+    means -= 0.75
+    weights: F64 = np.log2(means, out=means)
+    weights *= lengths
+    weights += exponents[:, :, 0] if one else exponents.sum(axis=2)
+    weights[CENTRE] += 2 * CENTRE_BITS
+    weights[CLIMB] += 2 * low_bits
+    return weights
+
+
+def _sizes(lengths: I64 | None, moves: NDArray[np.bool_], width: int, starts: NDArray[np.intp]) -> I64:
+    """How many residuals are written of each group of each row."""
+    sizes: I64 = np.empty((len(moves), len(starts)), np.int64)
+    if lengths is None:
+        sizes[:] = _spans(starts, width)
+        sizes[:, 0] -= moves
+        return sizes
+    np.minimum(np.maximum(lengths[:, None] - starts, 0), GROUP, out=sizes)
+    sizes[:, 0] -= moves & (lengths > 0)
+    return sizes
+
+
+def _parameters(residuals: U64, exponents: I64, sizes: I64, starts: NDArray[np.intp]) -> tuple[U8, I64]:
+    """The symbol of each group, and the bits of each row's residuals.
+
+    The best k lies between the mean of the logarithms and the logarithm of the mean. Of all k in 0..60, trying these
+    four costs 0.3 % more bits (benchmark's mixed columns, 2026-11).
+    """
+    count, groups = sizes.shape
+    some = np.maximum(sizes, 1)
+    totals = _group_sums(np.minimum(residuals, SUMMAND_MAX)[None], starts)[0]
+    k = np.empty((4, count, groups), np.int64)
+    np.minimum(exponents // some, K_MAX - 2, out=k[0])
+    np.add(k[0], 1, out=k[1])
+    np.add(k[0], 2, out=k[2])
+    means = totals * 0.69
+    means /= some
+    np.maximum(means, 1.0, out=means)
+    np.right_shift(means.view(np.int64), _MANTISSA, out=k[3])
+    k[3] -= _EXPONENT_OF_HALF + 1
+    each = k[::3].view(np.uint64)
+    if groups > 1:
+        each = each.repeat(GROUP, axis=2)[:, :, : residuals.shape[1]]
+    quotients = np.empty((4, *residuals.shape), np.uint64)
+    np.right_shift(residuals, each, out=quotients[::3])
+    np.right_shift(quotients[0], _ONE, out=quotients[1])
+    np.right_shift(quotients[1], _ONE, out=quotients[2])
+    np.minimum(quotients, _COST_MAX, out=quotients)
+    costs = _group_sums(quotients, starts).view(np.int64)
+    costs += sizes * (k + 1)
+    best = costs.argmin(axis=0), np.arange(count)[:, None], np.arange(groups)
+    loud = totals != 0
+    symbols = k[best]
+    symbols += 1
+    symbols *= loud
+    least = np.minimum.reduce(costs)
+    least *= loud
+    bits: I64 = least[:, 0] if groups == 1 else least.sum(axis=1) + 3 * (groups - 1)
+    return symbols.astype(np.uint8), bits
