@@ -11,6 +11,7 @@ from edge_agent.outbox.budget import Freed, make_room, room_for
 from edge_agent.outbox.history import drop, trim
 from edge_agent.outbox.options import OutboxOptions
 from edge_agent.outbox.outbox import Outbox
+from edge_agent.outbox.pins import pin
 from edge_agent.outbox.requests import Asked
 from edge_agent.outbox.rows import EpochRow, NewAtom
 from wire.alarm import Alarm
@@ -39,6 +40,7 @@ class Batch:
     alarms: tuple[Alarm, ...] = ()
     state: Mapping[str, bytes] = field(default_factory=dict)
     state_deleted: Sequence[str] = ()
+    pinned_us: Sequence[int] = ()  # boottime of what happened that the readings around it are kept for
     lent: Mapping[int, RangeSet] = field(default_factory=dict)
     now_us: int = 0  # boottime
     pressed: bool = False  # the journal cannot wait much longer
@@ -131,6 +133,8 @@ def _write(outbox: Outbox, batch: Batch, options: OutboxOptions, *, full: bool =
             drop(outbox, DELETES_MAX)
         else:
             trim(outbox, options.history_bytes, batch.now_us - options.history_age_s * US_PER_S, DELETES_MAX)
+        if batch.pinned_us:
+            pin(outbox, batch.row.number, batch.pinned_us, options.alarm_context_s)
         if batch.room:
             limit = outbox.database.limit(growing=not full)
             freed = make_room(outbox, batch.room, limit, batch.lent, thins=options.thins)

@@ -2,7 +2,8 @@
 
 The copy of a damaged outbox, then history, then what the cloud does not have. Of that the oldest of class LOW, then of
 NORMAL, becomes a roll-up (`thinning`), or goes where that saves little; once roll-ups are half of what waits, the
-oldest of them go. The class ALARM, which holds what was read around an alarm, never goes. Each loss leaves a tombstone.
+oldest of them go. What was read around an alarm (`pins`) goes the same way when nothing else is left; the class ALARM
+never. Each loss leaves a tombstone.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from edge_agent.outbox.database import PAGE_BYTES
 from edge_agent.outbox.history import drop
 from edge_agent.outbox.keys import ROLLUP_SLOT, first_of, number_of
 from edge_agent.outbox.outbox import Outbox
+from edge_agent.outbox.pins import Pins, pinned
 from edge_agent.outbox.thinning import Row, thin
 from wire.ranges import RangeSet
 from wire.reading import LossReason, Priority, Tombstone
@@ -64,8 +66,9 @@ def make_room(outbox: Outbox, room: int, limit: int, lent: Mapping[int, RangeSet
     if outbox.database.drop_damaged():
         log.warning("the copy of a damaged outbox was deleted to make room")
     stones: list[Tombstone] = []
+    pins = pinned(outbox)
     while _short(outbox, room, limit) and freed.atoms < FREED_MAX:
-        if not _step(outbox, freed, stones, lent, thins=thins):
+        if not _step(outbox, freed, stones, lent, pins, thins=thins):
             raise OutboxFull(
                 f"{outbox.database.path}: {limit} bytes, all that [buffer] max_size and min_free leave, are full of "
                 "alarms and of what is under way. Try: a larger max_size, or edge-agent sync explain"
@@ -75,29 +78,40 @@ def make_room(outbox: Outbox, room: int, limit: int, lent: Mapping[int, RangeSet
     return freed
 
 
-def _step(outbox: Outbox, freed: Freed, stones: list[Tombstone], lent: Mapping[int, RangeSet], *, thins: bool) -> bool:
+def _step(
+    outbox: Outbox, freed: Freed, stones: list[Tombstone], lent: Mapping[int, RangeSet], pins: Pins, *, thins: bool
+) -> bool:
     """Give up a little of what is least dear; False when nothing is left that may go."""
 
     def idle(row: Row) -> bool:
         ranges = lent.get(number_of(row[0]))
         return ranges is None or not ranges.overlaps(first_of(row[0]), first_of(row[0]) + row[2])
 
-    gone = drop(outbox, AT_ONCE)
-    freed.history += gone
-    if gone:
+    def free(row: Row) -> bool:
+        return not pins.holds(row) and idle(row)
+
+    if gone := drop(outbox, AT_ONCE):
+        freed.history += gone
         return True
     totals = outbox.totals()
     if ROLLUP_SHARE * totals.rollup_bytes > totals.bytes and (gone := _evict(outbox, ROLLUP_SLOT, idle, stones)):
         freed.evicted += gone
         return True
+    return any(_give_up(outbox, freed, stones, may_go, thins=thins) for may_go in (free, idle))
+
+
+def _give_up(
+    outbox: Outbox, freed: Freed, stones: list[Tombstone], may_go: Callable[[Row], bool], *, thins: bool
+) -> bool:
+    """A little of what the cloud does not have, as far as it `may_go`."""
     for priority in EVICTED_FIRST:
-        if thins and (gone := thin(outbox, priority, idle)):
+        if thins and (gone := thin(outbox, priority, may_go)):
             freed.thinned += gone
             return True
-        if gone := _evict(outbox, priority, idle, stones):
+        if gone := _evict(outbox, priority, may_go, stones):
             freed.evicted += gone
             return True
-    gone = _evict(outbox, ROLLUP_SLOT, idle, stones)
+    gone = _evict(outbox, ROLLUP_SLOT, may_go, stones)
     freed.evicted += gone
     return gone > 0
 

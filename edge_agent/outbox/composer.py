@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from edge_agent.outbox.batch import Batch
 from edge_agent.outbox.encoder import Encoder
@@ -12,6 +12,7 @@ from edge_agent.outbox.options import OutboxOptions
 from edge_agent.outbox.requests import Requests
 from edge_agent.outbox.rows import EpochRow
 from edge_agent.outbox.schedule import EARLY_FILL
+from wire.alarm import Alarm
 from wire.clock import NS_PER_S, NS_PER_US
 from wire.reading import LossReason, Tombstone
 from wire.series import SeriesSet
@@ -55,6 +56,7 @@ class Composer:
             alarms=alarms,
             state=state,
             state_deleted=state_deleted,
+            pinned_us=_moments(look, alarms),
             lent=self._requests.lent(),
             now_us=look.at_ns // NS_PER_US,
             pressed=journal.fill > EARLY_FILL,
@@ -67,6 +69,12 @@ class Composer:
             return row.rate
         newest = cells / seconds
         return newest if row.rate == 0 else row.rate * (1 - RATE_WEIGHT) + newest * RATE_WEIGHT
+
+
+def _moments(look: Look, alarms: Iterable[Alarm]) -> list[int]:
+    """When something happened that the readings around it are kept for."""
+    asked = [look.at_ns // NS_PER_US] if look.raised else []
+    return asked + [at for alarm in alarms for at in {alarm.onset_us, alarm.stamp_us}]
 
 
 def _stones(look: Look, row: EpochRow, encoder: Encoder) -> tuple[Tombstone, ...]:

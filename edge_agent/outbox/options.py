@@ -15,6 +15,7 @@ class OutboxOptions:
 
     commit_interval_s: float = 5.0  # what a power cut may cost
     alarm_interval_s: float = 1.0  # alarms commit at once, but not more often than this
+    alarm_context_s: float = 60.0  # before and after an alarm that the budget spares: the row of a roll-up on each side
     journal_bytes: int = 4 * MIB  # RAM: how much may be taken while the disk is full
     bytes_max: int = 1024 * MIB  # budget of database, WAL and reserve together
     thins: bool = True  # under pressure the oldest readings become roll-ups before they go

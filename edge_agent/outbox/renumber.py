@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from edge_agent.outbox.outbox import Outbox
+from edge_agent.outbox.pins import pin_as
 from wire.codec import decode, encode
 from wire.ranges import RangeSet
 from wire.reading import LossReason, Tombstone
@@ -31,6 +32,7 @@ def begin_epoch(outbox: Outbox, opened_at: int, covered: RangeSet) -> None:
             stone = Tombstone(new.epoch, moved.first, moved.end, LossReason.THINNED, moved.count, *moved.span)
             outbox.add_tombstone(stone, instead_of=LossReason.THINNED)
         next_seq += atom.count
+    pin_as(outbox, old.number, new.number)
     outbox.remove(old.number, [(opened_at, old.next_seq)])
     outbox.advance(new, next_seq, old.journal_lsn, old.rate, None)
     end = max(old.next_seq, covered.end)
