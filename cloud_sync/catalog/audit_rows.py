@@ -36,6 +36,11 @@ _SEAL = {
         f"CREATE TRIGGER IF NOT EXISTS audit_no_{verb} BEFORE {verb} ON audit "
         "BEGIN SELECT RAISE(ABORT, 'the audit is only added to'); END"
         for verb in ("update", "delete")
+    ]
+    + [  # REPLACE deletes without that trigger
+        "CREATE TRIGGER IF NOT EXISTS audit_no_replace BEFORE INSERT ON audit "
+        "WHEN EXISTS (SELECT 1 FROM audit WHERE id = NEW.id) "
+        "BEGIN SELECT RAISE(ABORT, 'the audit is only added to'); END"
     ],
     "postgresql": [
         "CREATE OR REPLACE FUNCTION audit_refuse() RETURNS trigger LANGUAGE plpgsql "

@@ -22,7 +22,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 
 STORED = 0  # coverage.state; stored wins over tombstoned
 TOMBSTONED = 1

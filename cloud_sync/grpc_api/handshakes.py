@@ -5,21 +5,19 @@ This module does not import grpc: its log begins with the import.
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import re
-import threading
 import time
 from collections.abc import Callable
 
+from cloud_sync.grpc_api.core_log import CoreLog, is_of_core
 from cloud_sync.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
 REPEAT_S = 60.0  # between two lines of one reason: a gateway that is refused comes back every half minute
-LINE_BYTES_MAX = 4096
-_UNBUFFERED = 2  # _IONBF of stdio.h
+WORDS_MAX = 100  # reasons that are told apart
 _FAILED = re.compile(rb"Handshake failed with error \S+ error:[0-9a-f]+:SSL routines:OPENSSL_internal:(\w+)(?:: (.*))?")
 # By what BoringSSL says, or for a certificate what it finds wrong with it: a stable label, and words for people.
 REASONS: dict[str, tuple[str, str]] = {
@@ -45,13 +43,14 @@ REASONS: dict[str, tuple[str, str]] = {
     "HTTP_REQUEST": ("no_tls", "it speaks HTTP without TLS"),
     "WRONG_VERSION_NUMBER": ("no_tls", "it speaks no TLS"),
 }
+UNREAD = ("other", "in words that this version of the service cannot read")
 
 
 def reason_in(line: bytes) -> tuple[str, str] | None:
     """Label and words of a refusal; None for a line about something else."""
     found = _FAILED.search(line)
     if found is None:
-        return None
+        return UNREAD if is_of_core(line) and b"andshake fail" in line else None
     code, detail = str(found[1], "ascii"), str(found[2] or b"", "utf-8", "replace")
     said: str = detail if code == "CERTIFICATE_VERIFY_FAILED" else code
     return REASONS.get(said, ("other", said.lower().replace("_", " ")[:200]))
@@ -71,47 +70,26 @@ class Handshakes:
         self._metrics = metrics
 
     def read_core(self) -> None:
-        """Take over C's stderr, which is not Python's. Before grpc is imported; without effect where its log was asked
-        for in the environment, and where the C library has no such thing."""
-        if os.environ.get("GRPC_VERBOSITY", "NONE") != "NONE":
-            return
-        try:
-            stderr = ctypes.c_void_p.in_dll(ctypes.CDLL(None), "stderr")
-        except ValueError:
-            return
-        reader, writer = os.pipe()
-        os.set_blocking(writer, False)  # when nobody reads, lines are lost: the core's threads must not stand
-        stderr.value = _c_file(writer)
-        os.environ["GRPC_VERBOSITY"] = "INFO"
-        threading.Thread(target=self._read, args=(reader,), name="grpc log", daemon=True).start()
+        """Read gRPC's log from now on. Before grpc is imported; without effect where its log was asked for in the
+        environment, and where C's stderr cannot be read."""
+        if os.environ.get("GRPC_VERBOSITY", "NONE") == "NONE" and CoreLog(self.take).open():
+            os.environ["GRPC_VERBOSITY"] = "INFO"
 
-    def _read(self, reader: int) -> None:
-        with os.fdopen(reader, "rb") as lines:
-            while line := lines.readline(LINE_BYTES_MAX):
-                self.take(line)
-
-    def take(self, line: bytes) -> None:
-        """A line of the core's log."""
+    def take(self, line: bytes) -> bool:
+        """A line of C's stderr: whether it is of gRPC's core, whose log beside this nobody asked for."""
         reason = reason_in(line)
         if reason is None:
-            return
+            return is_of_core(line)
         label, words = reason
         if self._metrics is not None:
             self._metrics.tls_refused.labels(label).inc()
+        if words not in self._untold and len(self._untold) >= WORDS_MAX:  # those of `other` are the library's, and few
+            words = "other reasons"
         self._untold[words] = self._untold.get(words, 0) + 1
         now_s = self._now_s()
         if now_s - self._told_at.get(words, -REPEAT_S) < REPEAT_S:
-            return
+            return True
         self._told_at[words] = now_s
-        log.warning("TLS refused a peer reason=%s times=%d detail=%s", label, self._untold.pop(words), words)
-        if len(self._told_at) > len(REASONS) + 100:  # words of `other` are the library's, and few
-            self._told_at.clear()
-
-
-def _c_file(descriptor: int) -> int:
-    """An unbuffered FILE* that writes there."""
-    libc = ctypes.CDLL(None)
-    libc.fdopen.restype = ctypes.c_void_p
-    stream = libc.fdopen(descriptor, b"w")
-    libc.setvbuf(ctypes.c_void_p(stream), None, _UNBUFFERED, 0)
-    return int(stream)
+        log.warning("TLS refused a peer reason=%s times=%d detail=%s", label, self._untold[words], words)
+        self._untold[words] = 0
+        return True

@@ -221,3 +221,17 @@ def test_the_audit_is_a_chain(access: Access, sign: Signer, catalog: Catalog, re
         assert told.first_broken() == 3
     with catalog._database.read() as connection:
         assert connection.execute(sa.select(sa.func.count()).select_from(audit)).scalar_one() == 3
+
+
+EVADE = {  # what changes rows of a table by other words than UPDATE and DELETE
+    "sqlite": "REPLACE INTO audit SELECT id, at_us, 'nobody', action, subject, detail, hash FROM audit WHERE id = 1",
+    "postgresql": "TRUNCATE audit",
+}
+
+
+def test_the_audit_is_not_replaced_either(access: Access, catalog: Catalog) -> None:
+    made(access)
+    assert isinstance(catalog, SqlCatalog)
+    with pytest.raises(CatalogDown, match="only added to"), catalog._database.write() as connection:
+        connection.exec_driver_sql(EVADE[connection.dialect.name])
+    assert [row.actor for row in catalog.audit.rows(9)] == ["command line"]

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from cloud_sync.grpc_api.handshakes import REPEAT_S, Handshakes, reason_in
+from cloud_sync.grpc_api.handshakes import REPEAT_S, WORDS_MAX, Handshakes, reason_in
 from cloud_sync.metrics import Metrics
 
 HEAD = b"I1128 08:27:54.210425   26117 ssl_transport_security.cc:2563] Handshake failed with error SSL_ERROR_SSL: "
@@ -23,6 +23,8 @@ OLD = (
         (EXPIRED, "expired"),
         (OLD, "old_tls"),
         (HEAD + b"error:10000001:SSL routines:OPENSSL_internal:SOMETHING_NEW", "other"),
+        (HEAD.replace(b"failed with", b"failure:"), "other"),
+        (b"another library: Handshake failed\n", None),
         (b"W1128 log.cc:102] Log level INFO is not suitable for production.\n", None),
         (b"\xff" * 4096, None),
         (b"", None),
@@ -51,3 +53,23 @@ def test_each_is_counted_and_one_in_a_minute_is_said(caplog: pytest.LogCaptureFi
         "reason=expired times=3",
     ]
     assert metrics.registry.get_sample_value("tidegate_tls_refused_total", {"reason": "expired"}) == 4
+
+
+def test_whose_line_it_is() -> None:
+    handshakes = Handshakes()
+    core = b"W1128 08:27:54.210425   26117 log.cc:102] Log level INFO is not suitable for production.\n"
+    fatal = core.replace(b"W1128", b"F1128")
+    assert [handshakes.take(line) for line in (EXPIRED, core, fatal, b"duckdb: words\n", b"\n")] == [
+        True,
+        True,
+        False,
+        False,
+        False,
+    ]
+
+
+def test_reasons_that_nobody_foresaw_are_bounded() -> None:
+    handshakes = Handshakes()
+    for number in range(1000):
+        handshakes.take(HEAD + b"error:10000001:SSL routines:OPENSSL_internal:NEW_%d" % number)
+    assert len(handshakes._told_at) == len(handshakes._untold) == WORDS_MAX + 1
