@@ -6,16 +6,21 @@ from pathlib import Path
 
 import click
 
-from edge_agent.commands.buffer import buffer
-from edge_agent.commands.doctor import doctor
-from edge_agent.commands.join import join, leave, renew
-from edge_agent.commands.model import model
-from edge_agent.commands.model_slots import COMMANDS as SLOT_COMMANDS
+from edge_agent.commands.lazy import LazyGroup
 from edge_agent.commands.options import file_option, json_option
-from edge_agent.commands.sync import sync
+
+ELSEWHERE = {
+    "buffer": "edge_agent.commands.buffer:buffer",
+    "doctor": "edge_agent.commands.doctor:doctor",
+    "join": "edge_agent.commands.join:join",
+    "leave": "edge_agent.commands.join:leave",
+    "model": "edge_agent.commands.model:model",
+    "renew": "edge_agent.commands.join:renew",
+    "sync": "edge_agent.commands.sync:sync",
+}
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, elsewhere=ELSEWHERE, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Reads sensors, keeps every reading, and brings each to the cloud exactly once."""
 
@@ -115,12 +120,6 @@ def version() -> None:
     from edge_agent.version import VERSION
 
     click.echo(VERSION)
-
-
-for slot_command in SLOT_COMMANDS:
-    model.add_command(slot_command)
-for command in (buffer, doctor, model, sync, join, leave, renew):
-    main.add_command(command)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from edge_agent import exits
+from edge_agent.commands.lazy import LazyGroup
 from edge_agent.commands.options import json_option
 
 folder_option = click.option(
@@ -22,7 +23,16 @@ folder_option = click.option(
 )
 
 
-@click.group()
+SLOTS = {
+    "activate": "edge_agent.commands.model_slots:activate_model",
+    "explain": "edge_agent.commands.model_slots:explain_model",
+    "import": "edge_agent.commands.model_slots:import_models",
+    "rollback": "edge_agent.commands.model_slots:rollback_model",
+    "trust": "edge_agent.commands.model_slots:trust_root",
+}
+
+
+@click.group(cls=LazyGroup, elsewhere=SLOTS)
 def model() -> None:
     """Anomaly models: what is there, whether it is sound, and what it finds in a file."""
 

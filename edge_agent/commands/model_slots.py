@@ -193,6 +193,3 @@ def _document(record: Record) -> dict[str, Any]:
             for one in record.events
         ],
     }
-
-
-COMMANDS = (trust_root, import_models, activate_model, rollback_model, explain_model)

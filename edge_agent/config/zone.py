@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import UTC, tzinfo
 from pathlib import Path
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 MACHINE = Path("/etc/localtime")  # localtime(5)
 
@@ -14,6 +13,8 @@ def zone_of(name: str, machine: Path = MACHINE) -> tzinfo:
 
     Raises ValueError with what to do.
     """
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # and with it sysconfig: `status` must not pay for it
+
     if name:
         try:
             return ZoneInfo(name)

@@ -6,8 +6,6 @@ The first line names the columns. Files that end in `.gz` are unpacked on the wa
 from __future__ import annotations
 
 import csv
-import difflib
-import gzip
 import zlib
 from collections.abc import Iterator, Sequence
 from decimal import Decimal, InvalidOperation
@@ -150,6 +148,8 @@ class CsvReplay(Driver):
     def _place_of(self, column: Column, header: list[str]) -> int:
         if column.header in header:
             return header.index(column.header)
+        import difflib  # an agent that reads needs it not
+
         close = difflib.get_close_matches(column.header, header, n=1)
         guess = f" Did you mean {close[0]!r}?" if close else f" It has: {', '.join(header)}"
         raise DeviceMismatch(f"{self._where}: no column {column.header!r}.{guess}")
@@ -170,6 +170,8 @@ class CsvReplay(Driver):
 def open_text(path: str) -> TextIO:
     """The file as text, unpacked if it ends in `.gz`; line ends are left to the CSV reader."""
     if path.endswith(".gz"):
+        import gzip
+
         return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
     return Path(path).open(encoding="utf-8-sig", newline="")
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from click import Context, Group
 from click.testing import CliRunner, Result
 
 from edge_agent import exits
@@ -98,3 +99,23 @@ def test_status_without_an_agent(file: Path) -> None:
         f"edge-agent: no agent answers at {file.parent}/control.sock: No such file or directory. "
         "Start one: edge-agent run\n"
     )
+
+
+def test_a_command_imports_no_other_and_help_knows_them_all(file: Path) -> None:
+    code = (
+        "import sys; from edge_agent.cli import main\n"
+        f"main(['config', 'check', '-c', {str(file)!r}], standalone_mode=False)"
+    )
+    file.write_text(SENSOR)
+    probe = f"import atexit, sys; atexit.register(lambda: print(sorted(sys.modules), file=sys.stderr))\n{code}"
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=False)
+    assert "edge_agent.commands.config" in done.stderr
+    for other in ("buffer", "doctor", "join", "model", "model_slots", "sync"):
+        assert f"'edge_agent.commands.{other}'" not in done.stderr
+    group = main.commands["model"]
+    assert isinstance(group, Group)
+    for whole, words in ((main, run("--help").output), (group, run("model", "--help").output)):
+        assert whole.list_commands(Context(whole)) == sorted(whole.commands)
+        for name, command in whole.commands.items():
+            assert command.name == name
+            assert f"  {name} " in words
