@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections import OrderedDict
 
 REFUSALS_PER_S = 0.2  # of one address
 REFUSALS_BURST = 20.0
 ADDRESSES_MAX = 10_000  # whose refusals are remembered
+
+
+def share_of(host: str) -> str:
+    """Whose share a refusal costs: an IPv4 address, or the /64 of an IPv6 address, all of which one machine may have.
+
+    What is no address is a share of its own.
+    """
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is None:
+        return str(ipaddress.IPv6Network((int(address) >> 64 << 64, 64)))
+    return str(getattr(address, "ipv4_mapped", None) or address)
 
 
 class Bucket:

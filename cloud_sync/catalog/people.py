@@ -42,6 +42,12 @@ class Caller:
     name: str
     role: Role
     expires_us: int
+    parent: str = ""  # of a session that a token opened: the token's id
+
+    @property
+    def principal(self) -> str:
+        """Whose limits are used up: a token's sessions share them with it."""
+        return self.parent or self.id
 
     @property
     def actor(self) -> str:
@@ -106,7 +112,7 @@ class People:
                 expires_us = min(expires_us, row.expires_us)
             _make_room(connection, parent, row.at_us)
             _insert(connection, made, str(row.name), Role(row.role), row.at_us, expires_us, parent)
-            caller = Caller(Kind.SESSION.word, made.id, str(row.name), Role(row.role), expires_us)
+            caller = Caller(Kind.SESSION.word, made.id, str(row.name), Role(row.role), expires_us, parent)
             by = f"{shown.kind.word} {row.id} ({row.name})"
             audit_rows.record(connection, by, "session.open", made.id, f"{caller.role.word} from {address}")
             return made, caller
@@ -119,7 +125,7 @@ class People:
             # On a full disk people still look.
             with contextlib.suppress(CatalogDown), self._database.write() as connection:
                 connection.execute(table.update().where(table.c.id == row.id).values(seen_us=row.at_us))
-        return Caller(shown.kind.word, str(row.id), str(row.name), Role(row.role), row.expires_us)
+        return Caller(shown.kind.word, str(row.id), str(row.name), Role(row.role), row.expires_us, str(row.parent))
 
     def end(self, credential_id: str, actor: str = ACTOR_LOCAL) -> str:
         """Revoke a token with its sessions, a link, or one session; its kind. Raises NotFound."""

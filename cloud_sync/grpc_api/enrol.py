@@ -6,7 +6,6 @@ address a part of its share.
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
@@ -23,7 +22,7 @@ from cloud_sync.errors import AccessDenied, CatalogDown, JoinRefused
 from cloud_sync.grpc_api.peer import Peer, RunBlocking
 from cloud_sync.grpc_api.server import Credentials, PeerHandler, listen
 from cloud_sync.metrics import Metrics
-from cloud_sync.refusals import Bucket, Refusals
+from cloud_sync.refusals import Bucket, Refusals, share_of
 from cloud_sync.wall import wall_time
 from wire.clock import NS_PER_S, NS_PER_US, Clock
 from wire.join import (
@@ -208,19 +207,10 @@ class EnrolServer:
 
 
 def who_pays(peer: str) -> str:
-    """Whose share a refusal costs: an IPv4 address, or the /64 of an IPv6 address, all of which one machine may have.
-
-    `peer` is gRPC's word: `ipv4:192.0.2.7:4711`, `ipv6:%5B2001:db8::1%5D:4711`.
-    """
+    """Whose share a refusal costs. `peer` is gRPC's word: `ipv4:192.0.2.7:4711`, `ipv6:%5B2001:db8::1%5D:4711`."""
     kind, _, place = peer.partition(":")
-    host = unquote(place.rpartition(":")[0]).strip("[]").partition("%")[0]
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return kind
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is None:
-        return str(ipaddress.IPv6Network((int(address) >> 64 << 64, 64)))
-    return str(getattr(address, "ipv4_mapped", None) or address)
+    host = unquote(place.rpartition(":")[0]).strip("[]")
+    return share_of(host) if kind in ("ipv4", "ipv6") else kind
 
 
 def _parse(kind: Callable[[], Any], data: bytes) -> Any:

@@ -8,7 +8,7 @@ from cloud_sync.auth.credentials import Credential
 from cloud_sync.catalog.people import Caller, People
 from cloud_sync.errors import CatalogDown, CredentialRefused
 from cloud_sync.http_api.workers import Workers
-from cloud_sync.refusals import Refusals
+from cloud_sync.refusals import Refusals, share_of
 from wire.clock import NS_PER_S, NS_PER_US, Clock
 
 FRESH_NS = 2 * NS_PER_S  # what is ended counts within that time, as with gateways
@@ -36,12 +36,13 @@ class Callers:
         known, since_ns = self._known.get(key, (None, 0))
         if known is not None and now_ns < since_ns + FRESH_NS:
             return known
-        self._require_share(address)
+        if known is None:  # who was let in before is not shut out by others behind the same address
+            self._require_share(address)
         try:
             caller = await self._workers.run(self._people.caller, shown)
         except CredentialRefused:
             self._known.pop(key, None)
-            self._refusals.note(address, self._now_s())
+            self._note_refusal(address)
             raise
         except CatalogDown:
             if known is None or now_ns >= since_ns + OUTAGE_NS:
@@ -50,6 +51,7 @@ class Callers:
                 raise
             return known
         self._known[key] = (caller, now_ns)
+        self._known.move_to_end(key)
         while len(self._known) > KNOWN_MAX:
             self._known.popitem(last=False)
         return caller
@@ -62,7 +64,7 @@ class Callers:
                 raise CredentialRefused("this is no link or token of this cloud. Try: copy the whole line, once more")
             return await self._workers.run(self._people.open_session, shown, address)
         except CredentialRefused:
-            self._refusals.note(address, self._now_s())
+            self._note_refusal(address)
             raise
 
     async def end_session(self, shown: Credential, caller: Caller) -> None:
@@ -70,8 +72,11 @@ class Callers:
         self._known.pop(_key(shown), None)
         await self._workers.run(self._people.end, caller.id, caller.actor)
 
+    def _note_refusal(self, address: str) -> None:
+        self._refusals.note(share_of(address), self._now_s())
+
     def _require_share(self, address: str) -> None:
-        if self._refusals.are_too_many(address, self._now_s()):
+        if self._refusals.are_too_many(share_of(address), self._now_s()):
             raise TooManyRefusals(f"{address} showed too many tokens that are not good. Try: again in a minute")
 
     def _now_s(self) -> float:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request
@@ -15,7 +17,7 @@ from cloud_sync.errors import CloudError
 from cloud_sync.http_api.callers import TooManyRefusals
 from cloud_sync.http_api.formats import TimeUnit, buckets_json
 from cloud_sync.http_api.gate import client_address
-from cloud_sync.http_api.roles import Shown, allow
+from cloud_sync.http_api.roles import Shown, Who, allow
 from cloud_sync.http_api.services import Services
 from cloud_sync.http_api.workers import Busy
 from cloud_sync.query.engine import Question
@@ -24,6 +26,7 @@ from wire.clock import US_PER_S
 
 EVENT_STREAM = "text/event-stream"
 CLIENTS_MAX = 64
+CLIENTS_OF_ONE_MAX = 16  # of one token with its sessions, or of one session from a link
 PERIOD_S = 1.0
 HEARTBEAT_S = 15.0  # proxies commonly close what is silent for half a minute or more
 AHEAD_US = 60 * US_PER_S  # a gateway's clock may be a little ahead of ours
@@ -47,23 +50,25 @@ class Live:
 
     def __init__(self) -> None:
         self._closing = asyncio.Event()
-        self._open = 0
+        self._open: Counter[str] = Counter()
 
     def close(self) -> None:
         """End every stream; called before the server waits for its answers to end."""
         self._closing.set()
 
-    def enter(self) -> None:
-        """Take a place. Raises Busy when all are taken, or the service stops."""
-        if self._open >= CLIENTS_MAX or self._closing.is_set():
-            raise Busy(
-                f"{self._open} live streams are open; the most is {CLIENTS_MAX}. Poll /v1/query with after instead"
-            )
-        self._open += 1
+    def enter(self, principal: str) -> None:
+        """Take a place. Raises Busy when all are taken, or as many as one may have, or the service stops."""
+        help_ = "Poll /v1/query with after instead"
+        if self._open.total() >= CLIENTS_MAX or self._closing.is_set():
+            raise Busy(f"{self._open.total()} live streams are open; the most is {CLIENTS_MAX}. {help_}")
+        if self._open[principal] >= CLIENTS_OF_ONE_MAX:
+            raise Busy(f"{CLIENTS_OF_ONE_MAX} of them are yours, the most of one token or session. {help_}")
+        self._open[principal] += 1
 
-    def leave(self) -> None:
+    def leave(self, principal: str) -> None:
         """Give the place back."""
-        self._open -= 1
+        self._open[principal] -= 1
+        self._open += Counter()  # forgets who has none
 
     async def pause(self) -> bool:
         """Wait for the next turn; False when there is none."""
@@ -83,6 +88,7 @@ def live_routes(services: Services, live: Live) -> APIRouter:
     async def follow(
         asked: Annotated[LiveQuery, Query()],
         shown: Shown,
+        who: Who,
         request: Request,
         last_event_id: Annotated[str, Header(alias="Last-Event-ID")] = "",
     ) -> StreamingResponse:
@@ -106,7 +112,7 @@ def live_routes(services: Services, live: Live) -> APIRouter:
             return b"id: %s\ndata: %s\n\n" % (found.cursor.encode(), body), found.cursor
 
         first = await services.workers.run(after, last_event_id or asked.after)
-        live.enter()
+        live.enter(who.principal)
         address = client_address(request.scope)
 
         async def events() -> AsyncIterator[bytes]:
@@ -126,7 +132,7 @@ def live_routes(services: Services, live: Live) -> APIRouter:
                     quiet_s = 0.0
                     yield b": nothing new\n\n"
 
-        return _Stream(events(), live)
+        return _Stream(events(), partial(live.leave, who.principal))
 
     return router
 
@@ -136,13 +142,13 @@ class _Stream(StreamingResponse):
 
     media_type = EVENT_STREAM
 
-    def __init__(self, events: AsyncIterator[bytes], live: Live) -> None:
+    def __init__(self, events: AsyncIterator[bytes], leave: Callable[[], None]) -> None:
         super().__init__(events, headers={"x-accel-buffering": "no"})
-        self._live = live
+        self._leave = leave
 
     async def __call__(self, scope, receive, send):  # type: ignore[no-untyped-def]
         """See ASGI."""
         try:
             await super().__call__(scope, receive, send)
         finally:
-            self._live.leave()
+            self._leave()

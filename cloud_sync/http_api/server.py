@@ -12,8 +12,10 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import h11
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from cloud_sync.errors import ConfigInvalid
 
@@ -21,6 +23,8 @@ STOP_S = 5
 READER_STALL_MS_MAX = 30_000  # a reader that takes nothing for so long loses its connection, and its place in /v1/live
 HEADER_BYTES_MAX = 16 << 10  # of one request: cookies of other services on this host are the longest part
 CONNECTIONS_MAX = 1_000  # then 503; each costs about 50 kB
+HELD_MAX = CONNECTIONS_MAX + 100  # then they are closed at once: gateways need descriptors as well
+REQUEST_S = 10.0  # a request that is not whole at two looks, so far apart, is given up
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,36 @@ class _Server(uvicorn.Server):
         yield
 
 
+class Punctual(H11Protocol):
+    """uvicorn's connection, for so many and so long only as somebody asks on it: else strangers could hold them all."""
+
+    _look: asyncio.TimerHandle | None = None
+    _seen: object = H11Protocol  # the request before, at the last look that found the next one awaited
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """See asyncio."""
+        super().connection_made(transport)
+        if len(self.connections) > HELD_MAX:
+            transport.abort()
+        self._look = self.loop.call_later(REQUEST_S, self._look_at)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio."""
+        if self._look is not None:
+            self._look.cancel()
+        super().connection_lost(exc)
+
+    def _look_at(self) -> None:
+        if self.conn.their_state in (h11.IDLE, h11.SEND_BODY):
+            if self._seen is self.cycle:
+                self.transport.abort()
+                return
+            self._seen = self.cycle
+        else:
+            self._seen = H11Protocol
+        self._look = self.loop.call_later(REQUEST_S, self._look_at)
+
+
 @contextmanager
 def listening(host: str, port: int) -> Iterator[socket.socket]:
     """A socket bound for HTTP. Raises ConfigInvalid when the address cannot be had."""
@@ -95,7 +129,7 @@ async def serving(app: FastAPI, listener: socket.socket, tls: ssl.SSLContext | N
     """Serve while the context lasts. A proxy on this machine may tell the scheme and client (X-Forwarded-*)."""
     config = uvicorn.Config(
         app,
-        http="h11",  # its bound on headers is ours to set
+        http=Punctual,  # h11: its bound on headers is ours to set
         ws="none",
         log_config=None,
         access_log=False,

@@ -30,6 +30,11 @@ SECRET_PREFIX = "whsec_"  # noqa: S105 - a prefix, not a secret
 SECRET_BYTES = 24
 ID_BYTES = 6
 SILENT_S_MIN, SILENT_S_MAX = 30, 30 * 86_400
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052 2.1: the last 32 bits are the address
+_NAT64_LOCAL = ipaddress.IPv6Network("64:ff9b:1::/48")  # RFC 8215: where the address is in it, only that network knows
+_METADATA = frozenset(  # of AWS and Google over IPv6, of Alibaba; the others use link-local
+    map(ipaddress.ip_address, ("fd00:ec2::254", "fd20:ce::254", "100.100.100.200"))
+)
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})(?: [^\r\n]*)?\r?\n")
 _PRINTABLE = re.compile(r"[\x21-\x7e]+")
 
@@ -124,13 +129,20 @@ async def _address(host: str, port: int, allow_private: bool) -> str:
 
 
 def is_allowed(address: str, allow_private: bool) -> bool:
-    """Whether a webhook may lead there. Link-local never: clouds tell machines their credentials there."""
-    ip = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
-        ip = ip.ipv4_mapped
-    if ip.is_link_local or ip.is_multicast or ip.is_unspecified:
+    """Whether a webhook may lead there. Never to where clouds tell machines their credentials, as on link-local."""
+    ip = _behind(ipaddress.ip_address(address.partition("%")[0]))
+    if ip.is_link_local or ip.is_multicast or ip.is_unspecified or ip in _METADATA:
         return False
-    return allow_private or ip.is_global
+    return allow_private or (ip.is_global and ip not in _NAT64_LOCAL)
+
+
+def _behind(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """The IPv4 address that an IPv6 address carries and a translator or tunnel would lead to; else itself."""
+    if isinstance(ip, ipaddress.IPv4Address):
+        return ip
+    if ip in _NAT64:
+        return ipaddress.IPv4Address(int(ip) & 0xFFFF_FFFF)
+    return ip.ipv4_mapped or ip.sixtofour or ip
 
 
 def _request(target: Target, parts: SplitResult, event_id: str, body: bytes, now_s: int) -> bytes:

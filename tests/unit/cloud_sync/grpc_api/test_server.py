@@ -43,6 +43,8 @@ from cloud_sync.rollout.shelf import Shelf
 from cloud_sync.storage.local_store import LocalStore
 from tests.unit.cloud_sync.gateway import EPOCH, ROOM, Client, connect, hello, message
 from wire.clock import SystemClock
+from wire.join import JOIN_METHOD
+from wire.messages import SYNC_METHOD
 from wire.ranges import RangeSet
 from wire.reading import LossReason, Tombstone
 from wire.sync.cloud import CREDIT_BYTES
@@ -338,6 +340,20 @@ async def test_too_large_a_frame(cloud: Cloud) -> None:
         await client.open()
         await client.call.write(bytes(5 * 1024 * 1024))
         assert (await refusal(client))[0] is Code.RESOURCE_EXHAUSTED
+
+
+@pytest.mark.parametrize("method", [JOIN_METHOD, SYNC_METHOD])
+async def test_what_grows_when_it_is_unpacked(cloud: Cloud, method: str) -> None:
+    """64 MiB of zeros are 64 KiB on the wire: they are refused before they are in memory."""
+    options = [("grpc.max_send_message_length", -1)]
+    port, pair = (cloud.enrol_port, ()) if method == JOIN_METHOD else (cloud.address.rpartition(":")[2], (cloud.keys,))
+    files = [(folder / name).read_bytes() for folder in pair for name in ("key.pem", "cert.pem")]
+    tls = grpc.ssl_channel_credentials(cloud.files.ca.read_bytes(), *files)
+    async with grpc.aio.secure_channel(f"127.0.0.1:{port}", tls, options) as channel, asyncio.timeout(30):
+        call = channel.unary_unary(method)(bytes(64 << 20), compression=grpc.Compression.Gzip)
+        with pytest.raises(grpc.aio.AioRpcError, match="larger than max") as refused:
+            await call
+    assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 async def test_silence_instead_of_hello(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:

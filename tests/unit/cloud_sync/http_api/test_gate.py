@@ -283,8 +283,25 @@ def test_guessing_is_slowed(cloud: Cloud, anyone: Client) -> None:
     limited = log_in(anyone, Credential.new(Kind.LINK))
     assert (limited.status_code, "too many" in limited.text) == (429, True)
     assert anyone.get("/v1/me", headers=good).status_code == 200  # who is known is not held up
+    cloud.clock.sleep(callers.FRESH_NS / 1e9)
+    assert anyone.get("/v1/me", headers=good).status_code == 200  # nor when it is looked up again
+    assert anyone.get("/v1/me", headers=bearer(cloud)).status_code == 429
     cloud.clock.sleep(60)
     assert anyone.get("/v1/me", headers=wrong).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("host", "share"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("unknown", "unknown"),
+    ],
+)
+def test_whose_share_a_refusal_costs(host: str, share: str) -> None:
+    assert refusals.share_of(host) == share
 
 
 @pytest.mark.parametrize("length", [BODY_BYTES_MAX + 1, 1 << 60, -1])

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from httpx import Client
 
-from cloud_sync.http_api import live
+from cloud_sync.auth.roles import Role
+from cloud_sync.http_api import gate, live
 from tests.unit.cloud_sync.http_api.serving import bearer, served
 from tests.unit.cloud_sync.query.seeding import CLIMATE, NOW_US, Cloud, tick
 
@@ -99,6 +100,21 @@ def test_streams_are_few_and_places_come_back(client: Client, monkeypatch: pytes
         assert time.monotonic() < deadline, "no place came back"
         with client.stream("GET", "/v1/live", params=asked) as answer:
             status = answer.status_code
+
+
+def test_one_token_does_not_take_all_streams(cloud: Cloud, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor do the sessions that it opens."""
+    monkeypatch.setattr(live, "CLIENTS_OF_ONE_MAX", 2)
+    asked, token = {"gateway": "press-3"}, cloud.catalog.people.create_token("greedy", Role.READONLY, 10**6)
+    sessions = [cloud.catalog.people.open_session(token, "here")[0] for _ in range(2)]
+    names = gate.cookie_name(cloud.catalog.generation(), "http")
+    ways = [{"authorization": f"Bearer {token}"}, *({"cookie": f"{names}={session}"} for session in sessions)]
+    with ExitStack() as held, Client(base_url=client.base_url, trust_env=False, timeout=10) as other:
+        for way in ways[:2]:
+            assert held.enter_context(other.stream("GET", "/v1/live", params=asked, headers=way)).status_code == 200
+        refused = other.get("/v1/live", params=asked, headers=ways[2])
+        assert (refused.status_code, "2 of them are yours" in refused.text) == (503, True)
+        assert held.enter_context(client.stream("GET", "/v1/live", params=asked)).status_code == 200
 
 
 def test_streams_end_when_the_service_stops(cloud: Cloud) -> None:
