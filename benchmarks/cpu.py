@@ -122,7 +122,7 @@ def measure(config: Path, text: str, interval: str, seconds: float) -> Look:
 
     runtime = config.parent / "run"
     config.write_text(text.replace(f'interval = "{INTERVAL}"', f'interval = "{interval}"'), encoding="ascii")
-    with process("edge_agent.cli", "run", "-c", str(config)) as agent:
+    with process("edge_agent", "run", "-c", str(config)) as agent:
         wait_for_agent(runtime)
         time.sleep(SETTLE_S)
         document = ask(runtime, {"op": "status"})

@@ -150,7 +150,7 @@ def main(arguments: list[str] | None = None) -> int:
             box = Box(case, folder, *stack.enter_context(ext4()))
             write_rows(folder / "rows.csv", columns)
             config = box.configure(stack.enter_context(cloud(folder)), columns)
-            stack.enter_context(process("edge_agent.cli", "run", "-c", str(config)))
+            stack.enter_context(process("edge_agent", "run", "-c", str(config)))
             boxes.append(box)
         for box in boxes:
             box.wait()

@@ -65,7 +65,7 @@ def main() -> int:
         add_models(config)
         measure(config, arguments.seconds)
         watched = measure(config, arguments.seconds)
-        with process("edge_agent.cli", "run", "-c", str(config)):
+        with process("edge_agent", "run", "-c", str(config)):
             wait_for_agent(config.parent / "run")
             status_ms = cold_start_ms(sys.executable, "-m", "edge_agent.cli", "status", "-c", str(config))
             bare_ms = cold_start_ms(sys.executable, "-c", "pass")
@@ -108,7 +108,7 @@ def measure(config: Path, seconds: float) -> Look:
     from edge_agent.asking import ask
 
     runtime = config.parent / "run"
-    with process("edge_agent.cli", "run", "-c", str(config)) as agent:
+    with process("edge_agent", "run", "-c", str(config)) as agent:
         wait_for_agent(runtime)
         time.sleep(seconds / 2)
         before, cpu_before_s = taken_of(ask(runtime, {"op": "status"})), cpu_s_of(agent.pid)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-FILE = Path("/etc/edge-agent/edge-agent.toml")
+from edge_agent.commands.place import FILE, VARIABLE
 
 file_option = click.option(
     "-c",
@@ -15,7 +15,7 @@ file_option = click.option(
     type=click.Path(path_type=Path, dir_okay=False),
     default=FILE,
     show_default=True,
-    envvar="EDGE_AGENT_CONFIG",
+    envvar=VARIABLE,
     help="Configuration file; conf.d/*.toml beside it is read too.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON; its fields are documented and stable.")

@@ -100,7 +100,7 @@ def build(program: trees.Program, arch: str, version: str, out: Path, level: int
         tree = Path(folder) / "tree"
         tree.mkdir()
         trees.lay_out(program, arch, version, tree)
-        for name, module in program.commands:
+        for name, _, module in program.commands:
             manuals.write_manuals(name, module, version, tree)
         _place_files(program.name, version, epoch, tree)
         _fix_modes(tree)

@@ -82,7 +82,7 @@ class Program:
     name: str
     extra: str
     modules: tuple[str, ...]
-    commands: tuple[tuple[str, str], ...]  # command, module
+    commands: tuple[tuple[str, str, str], ...]  # command, module that is started, module of its `main` for manuals
     stripped: tuple[str, ...] = ()  # libraries without their symbols; those that are small or patched stay as they came
 
     @property
@@ -93,13 +93,16 @@ class Program:
 
 PROGRAMS = {
     "edge-agent": Program(
-        "edge-agent", "edge", ("wire", "hardware", "edge_agent"), (("edge-agent", "edge_agent.cli"),)
+        "edge-agent", "edge", ("wire", "hardware", "edge_agent"), (("edge-agent", "edge_agent", "edge_agent.cli"),)
     ),
     "cloud-sync": Program(
         "cloud-sync",
         "cloud",
         ("wire", "cloud_sync"),
-        (("cloud-sync", "cloud_sync.cli"), ("edge-ota", "cloud_sync.ota_cli")),
+        (
+            ("cloud-sync", "cloud_sync.cli", "cloud_sync.cli"),
+            ("edge-ota", "cloud_sync.ota_cli", "cloud_sync.ota_cli"),
+        ),
         stripped=("pyarrow/*.so*", "sqlalchemy/**/*.so", "Crypto/**/*.so", "cryptography/**/*.so"),
     ),
 }
@@ -172,7 +175,7 @@ def _make_interpreter(program: Program, tree: Path) -> None:
         f"home = /usr/bin\ninclude-system-site-packages = false\nversion = {PYTHON}\n", encoding="utf-8"
     )
     (tree / "usr/bin").mkdir(parents=True)
-    for command, module in program.commands:
+    for command, module, _ in program.commands:
         path = tree / "usr/bin" / command
         path.write_text(f'#!/bin/sh\nexec /{program.home}/bin/python3 -I -m {module} "$@"\n', encoding="utf-8")
         path.chmod(0o755)

@@ -13,7 +13,7 @@ from pathlib import Path
 from simulator.tied_child import tied
 
 ENTRY_POINTS = {
-    "edge-agent": "edge_agent.cli",
+    "edge-agent": "edge_agent.__main__",
     "cloud-sync": "cloud_sync.cli",
     "edge-ota": "cloud_sync.ota_cli",
     "edge-sim": "simulator.cli",

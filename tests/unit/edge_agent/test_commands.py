@@ -11,8 +11,10 @@ from click import Context, Group
 from click.testing import CliRunner, Result
 
 from edge_agent import exits
+from edge_agent.__main__ import file_to_run
 from edge_agent.asking import runtime_dir_of
 from edge_agent.cli import main
+from edge_agent.commands.place import FILE, VARIABLE
 from edge_agent.config.load import load
 
 CLOUD = '[cloud]\nurl = "https://localhost:8443"\nca = "ca.pem"\ncert = "cert.pem"\nkey = "key.pem"\n'
@@ -99,6 +101,46 @@ def test_status_without_an_agent(file: Path) -> None:
         f"edge-agent: no agent answers at {file.parent}/control.sock: No such file or directory. "
         "Start one: edge-agent run\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("words", "file"),
+    [
+        (["run"], FILE),
+        (["run", "-c", "a.toml"], Path("a.toml")),
+        (["run", "--config", "a.toml"], Path("a.toml")),
+        (["run", "-c"], None),
+        (["run", "a.toml"], None),
+        (["run", "-h", "a.toml"], None),
+        (["run", "-c", "/"], None),
+        (["status"], None),
+        ([], None),
+    ],
+)
+def test_only_a_plain_run_goes_without_the_command_line(
+    words: list[str], file: Path | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    assert file_to_run(words) == file
+    monkeypatch.setenv(VARIABLE, "b.toml")
+    assert file_to_run(words) == (Path("b.toml") if words == ["run"] else file)
+
+
+def test_a_plain_run_says_what_the_command_line_would_say(file: Path) -> None:
+    file.write_text("[agent]\nnmae = 1\n")
+    plain, whole = (
+        subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)
+        for arguments in (
+            ["-X", "importtime", "-m", "edge_agent", "run", "-c", str(file)],
+            ["-m", "edge_agent.cli", "run", "-c", str(file)],
+        )
+    )
+    said = [line for line in plain.stderr.splitlines(keepends=True) if not line.startswith("import time:")]
+    assert "".join(said) == whole.stderr
+    assert whole.stderr.startswith("agent.toml:2 ")
+    assert plain.returncode == whole.returncode == exits.CONFIG
+    assert "msgspec" in plain.stderr
+    assert "click" not in plain.stderr
 
 
 def test_a_command_imports_no_other_and_help_knows_them_all(file: Path) -> None:
