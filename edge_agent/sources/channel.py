@@ -14,6 +14,7 @@ from wire.series import SeriesDef, ValueType
 
 VALUE_TYPES = {"int": ValueType.INT, "float32": ValueType.FLOAT32, "float64": ValueType.FLOAT64}
 INT64_MAX = (1 << 63) - 1
+INT64_MIN = -INT64_MAX  # -2^63 is no count: its magnitude would not fit
 ALMOST = 1 - 1e-9  # a change of exactly `delta` passes, whatever float arithmetic makes of it
 
 Cell = tuple[Raw, int, int]  # raw, CellState, Quality
@@ -54,7 +55,7 @@ class ChannelFlow:
     def __init__(self, sensor_id: str, plan: ChannelPlan) -> None:
         self.plan = plan
         self.definition = definition = series_def(sensor_id, plan)
-        self.latest: Latest | None = None
+        self._latest: tuple[int, int, Raw, int] | None = None  # the fields of `latest`
         self.values = 0
         self.gaps = 0
         self._is_int = definition.value_type is ValueType.INT
@@ -75,18 +76,23 @@ class ChannelFlow:
         self._taken_us = -1  # of the last cell that was taken, value or gap
         self._taken_state = -1
 
+    @property
+    def latest(self) -> Latest | None:
+        """What it brought last; None before the first cycle."""
+        return None if self._latest is None else Latest(*self._latest)
+
     def step(self, cell: Raw | CellState, stamp_us: int, late_us: int = 0) -> Cell:
         """Filter and judge one cell, `late_us` after its cycle's stamp.
 
         The state is ABSENT where a filter holds the cell back. A gap passes the filters once; while it lasts, it is
         an unchanged value to them.
         """
-        if isinstance(cell, CellState):
+        if type(cell) is CellState:
             return self._gap(cell, stamp_us)
         if self._is_int:
             if type(cell) is not int:
                 return self._gap(CellState.DRIVER_ERROR, stamp_us)
-            if not -INT64_MAX <= cell <= INT64_MAX:
+            if not INT64_MIN <= cell <= INT64_MAX:
                 return self._gap(CellState.BAD_DATA, stamp_us)
         raw: Raw = cell
         quality = self._doubts
@@ -101,18 +107,14 @@ class ChannelFlow:
             quality |= self._judge_rate(raw, stamp_us)
         if late_us > self._stale_us:
             quality |= Quality.STALE
-        self.latest = Latest(CellState.VALUE, stamp_us, raw, quality)
+        self._latest = (0, stamp_us, raw, quality)
         if self._filters and not self._passes(raw, CellState.VALUE, stamp_us):
             return 0, CellState.ABSENT, 0
         self.values += 1
         return raw, 0, quality
 
     def _gap(self, state: CellState, stamp_us: int) -> Cell:
-        last = self.latest
-        if last is None:
-            self.latest = Latest(state)
-        else:
-            self.latest = Latest(state, last.value_us, last.raw, last.quality)
+        self._latest = (state, *(self._latest or Latest(state))[1:])
         if state is CellState.ABSENT or (self._filters and not self._passes(0, state, stamp_us)):
             return 0, CellState.ABSENT, 0
         self.gaps += 1

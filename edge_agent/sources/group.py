@@ -58,23 +58,18 @@ class PollGroup:
         """The tick of the cycle, filtered and judged; None when every cell was held back."""
         unit_ns = NS_PER_MS if self.set.stamp_unit is StampUnit.MS else NS_PER_US
         stamp_us = cycle.stamp_ns // NS_PER_US
-        raws: list[Raw] = []
-        states = bytearray()
-        quality = bytearray()
+        stepped = []
         for sensor in self.sensors:
             cells, late_ns = cycle.cells[sensor.name]
             late_us = late_ns // NS_PER_US
-            for flow, cell in zip(sensor.flows, cells):
-                raw, state, doubts = flow.step(cell, stamp_us, late_us)
-                raws.append(raw)
-                states.append(state)
-                quality.append(doubts)
+            stepped += [flow.step(cell, stamp_us, late_us) for flow, cell in zip(sensor.flows, cells)]
+        raws, states, quality = zip(*stepped)
         if states.count(CellState.ABSENT) == len(states):
             return None
         return Tick(
             self.set.id,
             cycle.stamp_ns // unit_ns,
-            tuple(raws),
+            raws,
             bytes(states) if any(states) else None,
             bytes(quality) if any(quality) else None,
         )

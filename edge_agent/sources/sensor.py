@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import cast
 
 from edge_agent.config.model import SensorPlan
 from edge_agent.config.values import show_duration
@@ -36,6 +37,7 @@ REASONS: tuple[tuple[type[DeviceError], CellState], ...] = (
     (EndOfData, CellState.END_OF_DATA),
     (BusDown, CellState.BUS_DOWN),
 )
+NUMBERS = {int, float}
 KEEPS_OPEN = (DeviceNotReady, DeviceDataBad, EndOfData)  # the part answered: no need to open it again
 
 
@@ -86,9 +88,10 @@ class Sensor:
         """The driver's answer as cells; channels that failed alone are told once. Marks the sensor as well."""
         if len(answer) != len(self.flows):
             raise TypeError(f"driver {self.plan.driver_name} gave {len(answer)} cells for {len(self.flows)} channels")
-        cells = [self.cell_of(flow, cell) for flow, cell in zip(self.flows, answer)]
         self.mark_well(now_ns)
-        return cells
+        if not self._told and NUMBERS.issuperset(map(type, answer)):
+            return list(cast("Sequence[Raw]", answer))
+        return [self.cell_of(flow, cell) for flow, cell in zip(self.flows, answer)]
 
     def cell_of(self, flow: ChannelFlow, cell: object) -> Raw | CellState:
         """One cell of an answer; a channel that fails alone is told once, and once when it is back."""

@@ -233,8 +233,11 @@ class SyncClient:
             self._meter.close()
 
     async def _measure(self) -> None:
+        local, settled = None, False  # settled: gRPC opens no other socket while this one lives
         while True:
-            local = self._meter.find(self._port, self._addresses)
+            if not (settled and self._meter.is_open):
+                settled = self._machine.status.connected
+                local = self._meter.find(self._port, self._addresses)
             if local is not None:
                 self._interface = self._route(local)
                 self.policy.route(self._interface)

@@ -65,6 +65,11 @@ class SocketMeter:
                     local = known.socket.getsockname()[0].removeprefix(MAPPED)
         return local
 
+    @property
+    def is_open(self) -> bool:
+        """Whether a connection that was taken up lives."""
+        return any(not connection.is_closed() for connection in self._connections.values())
+
     def spent(self) -> int:
         """Bytes since the last call."""
         count = 0

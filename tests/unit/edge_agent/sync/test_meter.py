@@ -33,6 +33,7 @@ def test_both_ways_are_counted_with_their_headers() -> None:
     meter = SocketMeter()
     with connection() as (client, server, port):
         assert meter.find(port, ["127.0.0.1"]) == "127.0.0.1"
+        assert meter.is_open
         handshake = meter.spent()
         assert 100 <= handshake <= 400, "three segments"
         client.sendall(b"x" * 1_000_000)
@@ -57,6 +58,7 @@ def test_the_last_bytes_are_counted_after_the_owner_closed_its_descriptor() -> N
         server.close()
         assert 10_000 < meter.spent() < 12_000
         assert meter.find(port, ["127.0.0.1"]) is None, "it is closed"
+        assert not meter.is_open
     meter.close()
 
 
