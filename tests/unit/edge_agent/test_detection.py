@@ -13,7 +13,7 @@ import pytest
 from edge_agent.config.load import load
 from edge_agent.detection import Detection, is_wanted
 from edge_agent.errors import AgentError, StateUnusable
-from edge_agent.outbox import recorder as recorder_module
+from edge_agent.outbox import inspection
 from tests.unit.edge_agent.outbox.parts import Gateway
 from wire.alarm import Alarm
 from wire.reading import Tick
@@ -75,7 +75,7 @@ def test_a_mistake_in_detection_costs_scores_and_no_reading(
     if again:
         detection.load()
     with monkeypatch.context() as patch:
-        patch.setattr(recorder_module, "Desk", failing(LookupError("ours")))
+        patch.setattr(inspection, "Desk", failing(LookupError("ours")))
         detection.load()
     recorder.take([Tick(SET.id, 1000, (61, 5))])
     recorder.look()
@@ -91,7 +91,7 @@ def test_an_outbox_that_cannot_be_read_is_told(tmp_path: Path, monkeypatch: pyte
     file = tmp_path / "a.toml"
     file.write_text(WATCHED)
     detection = Detection(load(file), [(SET, 1.0)], Gateway(tmp_path).start(SET), 7, lambda alarm: None)
-    monkeypatch.setattr(recorder_module, "Desk", failing(StateUnusable("disk")))
+    monkeypatch.setattr(inspection, "Desk", failing(StateUnusable("disk")))
     with pytest.raises(AgentError, match="disk"):
         detection.load()
 
