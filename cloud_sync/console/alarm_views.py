@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cloud_sync.catalog.catalog import AlarmRow, Catalog
 from cloud_sync.console import words
@@ -50,7 +50,7 @@ def _view(row: AlarmRow, now_ms: int) -> AlarmView:
     cleared_ms = None if row.cleared_us is None else row.cleared_us // 1000
     return AlarmView(
         series=alarm.series,
-        cause=alarm.cause,
+        cause=replace(alarm, unit=words.unit_text(alarm.unit)).cause,
         active=cleared_ms is None,
         severity=alarm.severity.name.lower(),
         since=words.ago_text(onset_ms, now_ms),

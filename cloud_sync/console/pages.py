@@ -103,7 +103,8 @@ class Pages:
         accounts = self._services.catalog.accounts()
         shown = [self._services.describe(row, accounts.get(row.id)) for row in rows[first : first + FLEET_PAGE_SIZE]]
         lasting = self._services.catalog.active_alarms()
-        summary = views.fleet_summary(shown)
+        online, pending = sum(map(self._services.is_online, rows)), sum(each.pending for each in accounts.values())
+        summary = views.fleet_summary(len(rows), online, pending)
         if lasting:
             summary += f", {alarms_text(sum(lasting.values()))}"
         return self._templates.get_template("fleet.html").render(

@@ -81,13 +81,11 @@ def fleet_row(gateway: Gateway, now_ms: int, alarms: int) -> FleetRow:
     )
 
 
-def fleet_summary(gateways: list[Gateway]) -> str:
-    """`3 gateways, 2 online, 1,204 cells pending`."""
-    online = sum(gateway.state == "online" for gateway in gateways)
-    pending = sum(gateway.pending for gateway in gateways)
-    plural = "" if len(gateways) == 1 else "s"
+def fleet_summary(gateways: int, online: int, pending: int) -> str:
+    """`3 gateways, 2 online, 1,204 readings still on gateways`."""
+    plural = "" if gateways == 1 else "s"
     held = f"{words.count_text(pending)} readings still on gateways" if pending else "nothing pending"
-    return f"{len(gateways)} gateway{plural}, {online} online, {held}"
+    return f"{words.count_text(gateways)} gateway{plural}, {words.count_text(online)} online, {held}"
 
 
 @dataclass(frozen=True, slots=True)

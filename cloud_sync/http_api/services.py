@@ -51,13 +51,16 @@ class Services:
             )
         return row
 
+    def is_online(self, row: GatewayRow) -> bool:
+        """Whether the gateway was heard of lately."""
+        return self.now_us() - row.last_seen_us <= OFFLINE_AFTER_S * US_PER_S
+
     def describe(self, row: GatewayRow, account: Account | None = None) -> Gateway:
         """The gateway with its counts, which are asked for where they are not given. Blocks."""
         account = account or self.catalog.accounts(row.id)[row.id]
-        silent_us = self.now_us() - row.last_seen_us
         return Gateway(
             id=row.id,
-            state="offline" if silent_us > OFFLINE_AFTER_S * US_PER_S else "online",
+            state="online" if self.is_online(row) else "offline",
             first_seen_ms=row.first_seen_us // 1000,
             last_seen_ms=row.last_seen_us // 1000,
             offline_after_s=OFFLINE_AFTER_S,

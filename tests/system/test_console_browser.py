@@ -189,7 +189,7 @@ def test_alarms_are_bands_with_their_cause(browser: Any, base: Site) -> None:
         assert temperature["critical"] == pytest.approx(0.19, abs=0.03)
         causes = page.locator(".cause")
         assert [bool(text) for text in causes.all_inner_texts()] == [False, False, True]
-        assert "room/temperature: 31.5 Cel, expected 20 to 23 Cel" in causes.nth(2).inner_text()
+        assert "room/temperature: 31.5 °C, expected 20 to 23 °C" in causes.nth(2).inner_text()
         newest = causes.nth(2).inner_text()
         box = page.locator(".plot").nth(2).bounding_box()
         page.locator(".plot").nth(2).hover(position={"x": 58 + (box["width"] - 86) * 0.45, "y": 60})

@@ -90,6 +90,7 @@ def test_the_fleet_tells_each_state(client: Client, cloud: Cloud) -> None:
     cloud.hello("busy", (2, 1_234))
     page = load(client, "/")
     assert "2 gateways, 1 online, 1,234 readings still on gateways" in page.text
+    assert "2 gateways, 1 online, 1,234 readings" in load(client, "/?page=9").text  # of the fleet, not of the page
     assert "quiet offline 2 h ago 0 3 3 0 0" in page.text
     assert "busy online just now 0 1,234 0 1,234 0" in page.text
     assert "/gateways/busy" in page.links
@@ -123,7 +124,7 @@ def test_alarms_stand_with_cause_state_and_score_the_lasting_first(client: Clien
     assert "active alarm" not in load(client, "/").text
     old = cloud.alarm("press-3", 1, NOW_US - 7 * 86_400 * S, severity=Severity.CRITICAL)
     cloud.alarm("press-3", 1, NOW_US - 90 * S, cleared_us=NOW_US - 20 * S)
-    cause = "room/temperature: 31.5 Cel, expected 20 to 23 Cel, nearest known 21.4 (value-novelty, 4)"
+    cause = "room/temperature: 31.5 °C, expected 20 to 23 °C, nearest known 21.4 (value-novelty, 4)"
     page = load(client, "/gateways/press-3")
     assert (
         f"{cause} active critical 7 d ago 4 (limit 1) {cause} cleared warning 1 min ago 1 min 4 (limit 1)" in page.text
