@@ -39,7 +39,7 @@ class Group:
     """The columns of one value type as one matrix; those with fewer numbers end in zeros."""
 
     value_type: ValueType
-    places: list[int]
+    places: NDArray[np.intp]
     numbers: NDArray[Any]
 
 
@@ -51,13 +51,14 @@ def gather(columns: list[Column], types: list[ValueType], lengths: I64 | None, r
     width = rows.shape[1]
     if lengths is None and types.count(ValueType.INT) == len(types):
         np.concatenate(columns, out=rows.reshape(-1))
-        return [Group(ValueType.INT, list(range(len(types))), rows)]
+        return [Group(ValueType.INT, np.arange(len(types)), rows)]
     groups = []
-    for value_type in ValueType:
-        places = [place for place, of_place in enumerate(types) if of_place is value_type]
-        if not places:
+    codes = np.frombuffer(bytes(types), np.uint8)
+    for value_type in (ValueType.INT, ValueType.FLOAT32, ValueType.FLOAT64):
+        places = (codes == value_type).nonzero()[0]
+        if not len(places):
             continue
-        joined = np.concatenate([columns[place] for place in places])
+        joined = np.concatenate([columns[place] for place in places.tolist()])
         if lengths is None:
             numbers = joined.reshape(len(places), width)
         else:
@@ -97,16 +98,15 @@ def from_row(row: I64, value_type: ValueType, step: Step | None) -> Column:
 def find_steps(rows: I64, groups: list[Group], lengths: I64 | None) -> dict[int, Step]:
     """Divide the rows of counts that have a common step, in place. A meter that counts by 10 W, say."""
     width = rows.shape[1]
-    counts = [place for group in groups if group.value_type is ValueType.INT for place in group.places]
-    if width < STEP_READINGS_MIN or not counts:
+    if width < STEP_READINGS_MIN or not groups or groups[0].value_type is not ValueType.INT:  # counts come first
         return {}
+    counts = groups[0].places
     probes = rows[:, :: max(1, width // PROBES)]
     if len(counts) < len(rows):
         probes = probes[counts]
-    likely = (np.gcd.reduce(probes[:, 1:] - probes[:, :1], axis=1) > 1).nonzero()[0].tolist()
-    if not likely:
+    places = counts[np.gcd.reduce(probes[:, 1:] - probes[:, :1], axis=1) > 1]
+    if not len(places):
         return {}
-    places = [counts[at] for at in likely]
     chosen = rows[places]
     away = np.abs(chosen - chosen[:, :1])
     if lengths is not None:
@@ -124,7 +124,8 @@ def find_steps(rows: I64, groups: list[Group], lengths: I64 | None) -> dict[int,
     if lengths is not None:
         same |= away[worth] == 0
     exact = same.all(axis=1).nonzero()[0].tolist()  # a difference over int64 has no true step
-    found = {places[worth[at]]: Step(steps[worth[at]], int(rest[at, 0])) for at in exact}
+    where = places[worth].tolist()
+    found = {where[at]: Step(steps[worth[at]], int(rest[at, 0])) for at in exact}
     rows[list(found)] = whole[exact]
     return found
 
@@ -134,16 +135,17 @@ def find_decimals(groups: list[Group], rows: I64) -> dict[int, Step]:
     floats = [group for group in groups if group.value_type is not ValueType.INT and group.numbers.size]
     if not floats:
         return {}
-    places = [place for group in floats for place in group.places]
+    places = np.concatenate([group.places for group in floats])
     narrow = np.zeros(len(places), np.bool_)
     narrow[: len(floats[0].places)] = floats[0].value_type is ValueType.FLOAT32  # which comes before FLOAT64
     with np.errstate(all="ignore"):  # NaN, infinities and the very large are no decimals, and say so below
         numbers = np.concatenate([group.numbers for group in floats], dtype=np.float64)
         found, decimals, integers = _decimals(numbers, narrow)
-    chosen = [places[at] for at in found]
-    if chosen:
-        rows[chosen] = integers
-    return {place: Step(size) for place, size in zip(chosen, decimals)}
+    if not found:
+        return {}
+    chosen = places[found]
+    rows[chosen] = integers
+    return {place: Step(size) for place, size in zip(chosen.tolist(), decimals)}
 
 
 def _decimals(numbers: NDArray[np.float64], narrow: NDArray[np.bool_]) -> tuple[list[int], list[int], I64]:
@@ -152,17 +154,19 @@ def _decimals(numbers: NDArray[np.float64], narrow: NDArray[np.bool_]) -> tuple[
     narrow: rows that were float32. Returns the rows that have such a d, it, and their integers.
     """
     probes = np.ascontiguousarray(numbers.T[:: max(1, numbers.shape[1] // PROBES)])
-    away = _POWERS[:, None, None] * probes
+    powers = _POWERS[:, None]
+    away = powers * probes.reshape(-1)
     np.rint(away, out=away)
-    away /= _POWERS[:, None, None]
-    away -= probes
+    away /= powers
+    away -= probes.reshape(-1)
     np.abs(away, out=away)
     near = np.abs(probes)
     near *= np.where(narrow, FLOAT32_ROUNDING, 0.0)
-    fits = np.logical_and.reduce(away <= near, axis=1).T
+    near_enough = (away <= near.reshape(-1)).reshape(len(_POWERS), *probes.shape)
+    fits = np.logical_and.reduce(near_enough, axis=1)
     tops = np.maximum.reduce(np.abs(numbers), axis=1)  # NaN where there is one, and then over any limit
-    fits &= tops[:, None] * _POWERS < np.where(narrow, FLOAT32_EXACT_MAX, FLOAT64_EXACT_MAX)[:, None]
-    rows, decimals = fits.nonzero()
+    fits &= powers * tops < np.where(narrow, FLOAT32_EXACT_MAX, FLOAT64_EXACT_MAX)
+    rows, decimals = fits.T.nonzero()
     tried = np.arange(len(rows)) - rows.searchsorted(rows) < TRIES  # the first of each row
     rows, decimals = rows[tried], decimals[tried]
     chosen, powers = numbers[rows], _POWERS[decimals, None]
@@ -170,7 +174,7 @@ def _decimals(numbers: NDArray[np.float64], narrow: NDArray[np.bool_]) -> tuple[
     whole += 0.0  # -0.0 is no integer: it becomes 0.0, and differs below
     back = whole / powers
     np.copyto(back, back.astype(np.float32), where=narrow[rows, None])
-    exact = (back.view(np.int64) == chosen.view(np.int64)).all(axis=1).nonzero()[0]
+    exact = np.logical_and.reduce(back.view(np.int64) == chosen.view(np.int64), axis=1).nonzero()[0]
     fewest = dict(zip(rows[exact[::-1]].tolist(), exact[::-1].tolist()))
     kept = list(fewest.values())
     return list(fewest), decimals[kept].tolist(), whole[kept].astype(np.int64)
