@@ -134,6 +134,18 @@ def test_a_channel_may_fail_alone() -> None:
     assert script.closed == 0
 
 
+def test_a_channel_that_failed_alone_is_told_once_and_once_when_it_is_back(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    answers: list[Sequence[Cell]] = [[DeviceDataBad("skipped"), 7]] * 2 + [[6, 7]] * 2
+    clock = ManualClock()
+    line = line_of(clock, sensor_plan("a", Script(lambda: answers.pop(0)), driver=TwoChannels))
+    while answers:
+        clock.now_ns = max(clock.now_ns, line.next_due_ns())
+        line.run_due()
+    told = [record.getMessage() for record in caplog.records if "channel" in record.getMessage()]
+    assert [text.split()[3] for text in told] == ["lost", "back"]
+
+
 def test_a_driver_that_gives_too_few_cells_has_failed() -> None:
     line = line_of(ManualClock(), sensor_plan("a", Script(lambda: [1]), driver=TwoChannels))
     (tick,) = line.run_due()
