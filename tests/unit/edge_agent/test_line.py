@@ -136,7 +136,8 @@ def test_a_channel_may_fail_alone() -> None:
 
 def test_a_channel_that_failed_alone_is_told_once_and_once_when_it_is_back(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    answers: list[Sequence[Cell]] = [[DeviceDataBad("skipped"), 7]] * 2 + [[6, 7]] * 2
+    bad: Sequence[Cell] = [DeviceDataBad("skipped"), 7]
+    answers: list[Sequence[Cell]] = [bad, bad, [6, 7], [6, 7]]
     clock = ManualClock()
     line = line_of(clock, sensor_plan("a", Script(lambda: answers.pop(0)), driver=TwoChannels))
     while answers:
