@@ -18,7 +18,7 @@ from wire.ranges import SEQ_MAX
 from wire.reading import CellState, Kind, Priority
 from wire.segment import MESSAGE_BYTES_MAX, MESSAGE_CELLS_MAX, AtomRef, Block, BlockHeader, Header, Segment
 from wire.series import SERIES_PER_SET_MAX, VALUE_TYPES, StampUnit, ValueType
-from wire.varint import Reader, unzigzag, varint, zigzag
+from wire.varint import Reader, unzigzag, varint, varints_of, zigzag
 
 MAGIC = 0x9C  # not ASCII, not a protobuf key in use, not gzip or zstd
 VERSION = 1
@@ -119,9 +119,10 @@ def _flags(anchor: Anchor) -> int:
 
 
 def _block_head(block: Block, types: list[ValueType]) -> bytes:
-    parts = [block.set_id.to_bytes(8, "big"), varint(block.ticks), varint(len(block.columns) << 1 | block.stamp_unit)]
-    parts += [varint(len(list(run)) << 2 | value_type) for value_type, run in groupby(types)]
-    return b"".join(parts)
+    runs = [len(list(run)) << 2 | value_type for value_type, run in groupby(bytes(types))]
+    return block.set_id.to_bytes(8, "big") + varints_of(
+        (block.ticks, len(block.columns) << 1 | block.stamp_unit, *runs)
+    )
 
 
 def _atom_list(segment: Segment) -> bytes:

@@ -40,7 +40,7 @@ SCORES_DENSE = 0.2  # from this share of non-zero scores on, they are rows and n
 # pco is tried where it has won on real columns: from so many readings on, and bits that Rice needs for each.
 PCO_READINGS_MIN = 32  # a pco chunk's own head is 13 bytes or more
 PCO_READINGS_ALWAYS = 300
-PCO_BITS_MIN = (16, 64, 8)  # by value type, below PCO_READINGS_ALWAYS
+PCO_BITS_MIN = np.array((16, 64, 8))  # by value type, below PCO_READINGS_ALWAYS
 PCO_BITS_MIN_STEPS = 40  # for columns that have a step: their bits already hold what pco would find
 
 U8 = NDArray[np.uint8]
@@ -143,7 +143,7 @@ def _pco_chunks(
     """pco chunks by row, for columns where they are smaller."""
     columns_only = slice(1, 1 + len(columns))
     bits, readings = found.bits[columns_only], lengths[columns_only]
-    least = np.array([PCO_BITS_MIN[value_type] for value_type in types])
+    least = PCO_BITS_MIN[np.frombuffer(bytes(types), np.uint8)]
     least[list(steps)] = PCO_BITS_MIN_STEPS
     tried = (readings >= PCO_READINGS_MIN) & (bits >= readings * least) | (readings >= PCO_READINGS_ALWAYS)
     tried &= ~found.constant[columns_only]
