@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PACKER := .venv.deb
 WORKERS ?= 2
 
 help: ## show this list
@@ -12,11 +13,16 @@ help: ## show this list
 
 setup: $(READY) ## make .venv (repeatable; picks up where it was interrupted)
 
+# Of both environments: .venv, and .venv.deb with nothing but pip.
+define check_python
+@command -v $(PYTHON) >/dev/null 2>&1 || { echo "python3 is missing. Try: sudo apt-get install python3 python3-venv" >&2; exit 1; }
+@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11. Try: make PYTHON=python3.11 setup" >&2; exit 1; }
+@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "the venv module is incomplete. Try: sudo apt-get install python3-venv" >&2; exit 1; }
+endef
+
 # The stamp is written last, so an interrupted set-up is done again from the start.
 $(READY): requirements/dev.txt pyproject.toml
-	@command -v $(PYTHON) >/dev/null 2>&1 || { echo "python3 is missing. Try: sudo apt-get install python3 python3-venv" >&2; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11. Try: make PYTHON=python3.11 setup" >&2; exit 1; }
-	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "the venv module is incomplete. Try: sudo apt-get install python3-venv" >&2; exit 1; }
+	$(check_python)
 	@echo "setting up $(VENV) (once, about a minute)"
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --require-hashes -r requirements/dev.txt
@@ -30,7 +36,7 @@ test: setup ## lint, types, and every test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	cd packaging/deb && ../../$(BIN)/mypy --strict build.py
+	cd packaging/deb && ../../$(BIN)/mypy --strict build.py manuals.py
 	$(BIN)/pytest -n $(WORKERS) -m "not system and not nightly" -rs
 	$(BIN)/pytest -vv -m "system and not nightly" -rs
 
@@ -48,8 +54,10 @@ bench: setup ## every benchmark, one after another, into benchmarks/results (fla
 	for name in wire ingest footprint cpu ota drain "detect --data nab" packages flash; do \
 	  $(BIN)/python -m benchmarks.$$name --json benchmarks/results/$${name%% *}.json || exit 1; done
 
-deb: setup ## Debian packages of agent (amd64, arm64) and service (amd64), into dist
-	$(BIN)/python packaging/deb/build.py --out dist
+deb: ## Debian packages of agent (amd64, arm64) and service (amd64), into dist
+	$(check_python)
+	@test -x $(PACKER)/bin/pip || $(PYTHON) -m venv --clear $(PACKER)
+	$(PACKER)/bin/python packaging/deb/build.py --out dist
 	@sh packaging/deb/figures.sh dist
 
 protos: setup ## generate wire/v1 from protos
@@ -61,6 +69,6 @@ lock: ## resolve requirements/*.txt anew (needs uv)
 	    --no-emit-index-url --no-header --quiet --upgrade --output-file requirements/$$extra.txt || exit 1; done
 
 clean: ## remove .venv and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(PACKER) .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 .PHONY: help setup demo test nightly bench deb protos lock clean

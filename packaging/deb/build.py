@@ -22,13 +22,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-import manuals
 import tree as trees
 
 HERE = Path(__file__).resolve().parent
 MAINTAINER = "Tidegate maintainers <maintainers@tidegate.invalid>"
 BYTES_MAX = 50_000_000  # of one package
-LEVEL = 6  # xz's own default
 TARGETS = (("edge-agent", "amd64"), ("edge-agent", "arm64"), ("cloud-sync", "amd64"))
 
 # Which file of this folder goes where, and its mode.
@@ -57,13 +55,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("dist"), help="folder for the packages (default: dist)")
     parser.add_argument("--version", default=_version(), help="instead of the project's own")
     parser.add_argument("--only", action="append", metavar="NAME/ARCH", help="edge-agent/arm64; may be repeated")
-    parser.add_argument(
-        "--level",
-        type=int,
-        choices=range(10),
-        default=LEVEL,
-        help=f"of xz (default: {LEVEL})",
-    )
+    parser.add_argument("--level", type=int, choices=range(10), help="of xz, instead of each package's own")
     arguments = parser.parse_args()
     wanted = [target for target in TARGETS if arguments.only is None or "/".join(target) in arguments.only]
     if len(wanted) < len(arguments.only or ()) or not wanted:
@@ -75,8 +67,8 @@ def main() -> int:
     arguments.out.mkdir(parents=True, exist_ok=True)
     begin = time.monotonic()
     too_large = 0
-    # Side by side: pip fetches for one package while another is packed. The bytes do not depend on it.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    # Side by side, because pip works on one CPU and xz on all. The bytes do not depend on it.
+    with ThreadPoolExecutor(len(wanted)) as pool:
         made = [
             pool.submit(build, trees.PROGRAMS[name], arch, arguments.version, arguments.out, arguments.level)
             for name, arch in wanted
@@ -84,7 +76,7 @@ def main() -> int:
         for each in made:
             path = each.result()
             size = path.stat().st_size
-            over = size > BYTES_MAX and arguments.level >= LEVEL
+            over = size > BYTES_MAX and arguments.level is None
             too_large += over
             remark = f", over the {BYTES_MAX / 1e6:.0f} MB it may have" if over else ""
             print(f"{path}  {size / 1e6:.1f} MB{remark}", flush=True)
@@ -93,24 +85,36 @@ def main() -> int:
     return 1 if too_large else 0
 
 
-def build(program: trees.Program, arch: str, version: str, out: Path, level: int) -> Path:
-    """One package. Raises subprocess.CalledProcessError when pip or dpkg-deb fails; their words are on stderr."""
+def build(program: trees.Program, arch: str, version: str, out: Path, level: int | None) -> Path:
+    """One package, packed at its program's level where none is told.
+
+    Raises:
+        subprocess.CalledProcessError: pip or dpkg-deb failed; their words are on stderr.
+    """
     epoch = _epoch()
     with tempfile.TemporaryDirectory(prefix=f"{program.name}-") as folder:
         tree = Path(folder) / "tree"
         tree.mkdir()
         trees.lay_out(program, arch, version, tree)
-        for name, _, module in program.commands:
-            manuals.write_manuals(name, module, version, tree)
+        _write_manuals(program, version, tree)
         _place_files(program.name, version, epoch, tree)
         _fix_modes(tree)
         _write_control(program.name, arch, version, tree)
         _set_times(tree, epoch)
         path = out / f"{program.name}_{version}_{arch}.deb"
-        command = ["dpkg-deb", "--root-owner-group", "-Zxz", f"-z{level}", "--build", str(tree), str(path)]
+        packed = ["-Zxz", f"-z{program.level if level is None else level}"]
+        command = ["dpkg-deb", "--root-owner-group", *packed, "--build", str(tree), str(path)]
         environment = {**os.environ, "SOURCE_DATE_EPOCH": str(epoch)}
         subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
     return path
+
+
+def _write_manuals(program: trees.Program, version: str, tree: Path) -> None:
+    """By the package's own code and click, so that the builder's Python needs neither."""
+    environment = {**os.environ, "PYTHONPATH": str(tree / program.site)}
+    for name, _, module in program.commands:
+        command = [sys.executable, "-B", str(HERE / "manuals.py"), name, module, version, str(tree)]
+        subprocess.run(command, check=True, env=environment)
 
 
 def _place_files(name: str, version: str, epoch: int, tree: Path) -> None:

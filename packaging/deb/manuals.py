@@ -1,8 +1,12 @@
-"""Man pages and shell completion, made from the commands themselves so that they cannot differ from them."""
+"""Man pages and shell completion, made from the commands themselves so that they cannot differ from them.
+
+Usage: python packaging/deb/manuals.py COMMAND MODULE VERSION TREE, with MODULE and click on the path.
+"""
 
 from __future__ import annotations
 
 import gzip
+import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -79,3 +83,8 @@ def _plain(text: str) -> str:
     """Escape what roff(7) would take for its own."""
     text = text.replace("\\", "\\e").replace("-", "\\-")
     return f"\\&{text}" if text.startswith((".", "'")) else text
+
+
+if __name__ == "__main__":
+    _, *words, folder = sys.argv
+    write_manuals(words[0], words[1], words[2], Path(folder))

@@ -21,10 +21,9 @@ COMMANDS = {"edge-agent": "edge_agent.cli", "cloud-sync": "cloud_sync.cli", "edg
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the builder puts into the packages."""
     folder = tmp_path_factory.mktemp("manuals")
-    program = "import sys, manuals; from pathlib import Path; manuals.write_manuals(*sys.argv[1:4], Path(sys.argv[4]))"
     for command, module in COMMANDS.items():
-        arguments = [sys.executable, "-c", program, command, module, "1.2.3", str(folder)]
-        subprocess.run(arguments, cwd=ROOT / "packaging/deb", check=True)
+        program = [sys.executable, str(ROOT / "packaging/deb/manuals.py")]
+        subprocess.run([*program, command, module, "1.2.3", str(folder)], check=True)
     return folder
 
 
