@@ -11,9 +11,11 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
+from edge_agent.errors import OutboxCorrupt
 from edge_agent.outbox.journal import RingHead
 from edge_agent.outbox.options import OutboxOptions
 from edge_agent.outbox.outbox import Outbox
+from edge_agent.outbox.proof import stray_tombstones
 from edge_agent.outbox.rows import EpochRow
 from edge_agent.outbox.texts import new_id
 from wire.reading import LossReason, Tombstone
@@ -39,8 +41,12 @@ def begin(
         ring: head of the journal that is there, whoever wrote it.
         salvaged: the file was rebuilt from a damaged one.
         checked: the file is small enough to look for holes in it.
+
+    Raises:
+        OutboxCorrupt: a tombstone is damaged.
     """
     with outbox.database.transaction():
+        _check_tombstones(outbox)
         if outbox.meta("outbox") is None:
             _first(outbox, instance, ring if salvaged else None)
         else:
@@ -48,6 +54,13 @@ def begin(
         if salvaged or (checked and outbox.meta("clean") != 1):
             _bury_holes(outbox, LossReason.CORRUPT if salvaged else LossReason.HOLE)
         outbox.set_meta(machine=instance.machine_id, boot=instance.boot_id, clean=0)
+
+
+def _check_tombstones(outbox: Outbox) -> None:
+    """One whose epoch lost a bit would wait for ever. Raises OutboxCorrupt: salvage gives it back."""
+    strays = stray_tombstones(outbox.database.connection, {row.epoch for row in outbox.epochs()})
+    if strays:
+        raise OutboxCorrupt(f"{outbox.database.path}: tombstone {strays[0][0]} is of an epoch that never was")
 
 
 def _first(outbox: Outbox, instance: Instance, ring: RingHead | None) -> None:

@@ -23,7 +23,7 @@ from edge_agent.outbox.database import DAMAGED, PAGE_BYTES, SUSPECT, Database
 from edge_agent.outbox.keys import ROLLUP_SLOT, first_of, number_of, slot_of
 from edge_agent.outbox.options import OutboxOptions
 from edge_agent.outbox.outbox import Outbox
-from edge_agent.outbox.proof import fault_of
+from edge_agent.outbox.proof import fault_of, stray_tombstones
 from edge_agent.outbox.rows import EpochRow, NewAtom
 from edge_agent.outbox.texts import proven_set
 from wire.codec import read_header
@@ -50,6 +50,7 @@ def salvage(path: Path, options: OutboxOptions, cause: str) -> None:
             epochs = _epochs(source) if whole else {}
             _copy_tables(source, target, COPIED if epochs else ALONE)
             kept = _copy_atoms(path, Outbox(database), epochs)
+            _adopt_tombstones(target, {known.epoch for known in epochs.values()})
         target.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     fresh.with_name(fresh.name + "-wal").unlink(missing_ok=True)
     os.replace(fresh, path.with_name(path.name + ".salvaged"))
@@ -110,6 +111,12 @@ def _copy_tables(source: sqlite3.Connection, target: sqlite3.Connection, tables:
                 continue  # the configuration's are made anew, and the cloud has those that it was sent
             marks = ", ".join("?" * len(row))
             target.execute(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", row)  # noqa: S608 - our own names
+
+
+def _adopt_tombstones(target: sqlite3.Connection, epochs: set[int]) -> None:
+    """Those whose epoch lost a bit, for the epoch that they were of."""
+    for number, epoch in stray_tombstones(target, epochs):
+        target.execute("UPDATE OR REPLACE tombstones SET epoch = ? WHERE id = ?", (epoch, number))
 
 
 def _is_proven(set_id: int, definition: str) -> bool:

@@ -31,6 +31,7 @@ class TrialResult:
     doubled: int
     broken: tuple[str, ...] = ()
     story: tuple[str, ...] = ()  # what happened when
+    rolled_up: int = 0  # values given up that a roll-up tells of
 
     @property
     def holds(self) -> bool:

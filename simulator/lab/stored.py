@@ -30,6 +30,7 @@ class Stored:
     values: Counter[float] = field(default_factory=Counter)
     points: list[Point] = field(default_factory=list)
     bounds: set[float] = field(default_factory=set)  # least and greatest values of roll-ups
+    rolled_up: int = 0  # values that roll-ups stand for
 
 
 def stored_of(catalog: SqlCatalog, store: ObjectStore, gateway: str) -> Stored:
@@ -40,6 +41,7 @@ def stored_of(catalog: SqlCatalog, store: ObjectStore, gateway: str) -> Stored:
         segment = decode(store.get(row.pack_key, row.offset, row.length))
         if segment.kind is not Kind.RAW:
             found.bounds |= _bounds(segment)
+            found.rolled_up += _stands_for(segment)
             continue
         for block in segment.blocks:
             for place, column in enumerate(block.columns):
@@ -59,3 +61,7 @@ def _bounds(segment: Segment) -> set[float]:
         for lows, highs, counts in zip(columns.lows, columns.highs, columns.counts):
             bounds.update(float(value) for values in (lows, highs) for value in values[counts.astype(int) > 0].tolist())
     return bounds
+
+
+def _stands_for(segment: Segment) -> int:
+    return sum(int(counts.sum()) for block in segment.blocks for counts in rollup_columns(block).counts)

@@ -26,11 +26,12 @@ class Verdict:
     excused: int = 0  # taken, gone in a power cut, and not older than the window that was printed
     lost: int = 0
     doubled: int = 0
+    rolled_up: int = 0  # values given up that a roll-up tells of
     broken: list[str] = field(default_factory=list)
 
     def add(self, other: Verdict) -> None:
         """Sums."""
-        for name in ("taken", "stored", "tombstoned", "excused", "lost", "doubled"):
+        for name in ("taken", "stored", "tombstoned", "excused", "lost", "doubled", "rolled_up"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.broken += other.broken
 
@@ -52,6 +53,7 @@ class Verdict:
             excused=self.excused,
             lost=self.lost,
             doubled=self.doubled,
+            rolled_up=self.rolled_up,
             broken=tuple(self.broken),
             story=tuple(story),
         )
@@ -74,6 +76,7 @@ def judge(
         tombstoned=sum(stone.count for line in ledger for stone in line.tombstones),
         excused=len(missing & excused),
         doubled=sum(times - 1 for times in found.values.values()),
+        rolled_up=found.rolled_up,
     )
     said = verdict.broken
     # A power cut's tombstone is an estimate; every other one counts exactly what it names.
@@ -90,6 +93,9 @@ def judge(
         said.append(f"{len(foreign)} values are stored that no chip gave out, {sorted(foreign)[:5]}")
     if invented := found.bounds - taken:
         said.append(f"roll-ups tell of {len(invented)} values that no chip gave out, {sorted(invented)[:5]}")
+    thinned = sum(s.count for line in ledger for s in line.tombstones if s.reason is LossReason.THINNED)
+    if found.rolled_up > thinned:
+        said.append(f"roll-ups stand for {found.rolled_up} values, and {thinned} are recorded as thinned")
     if unforeseen := {stone.reason for line in ledger for stone in line.tombstones} - set(reasons):
         said.append(f"given up for {sorted(one.name for one in unforeseen)}, and no fault asked for it")
     said += _order(found.points) + _closing(ledger)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 from collections.abc import Callable
+from enum import Enum
 from pathlib import Path
 
 from edge_agent.errors import AgentError, OutboxFull, StateBusy
@@ -28,12 +29,29 @@ from wire.sync.outbox_view import OutboxView
 PERIOD_S = 0.5
 TIGHT_PERIOD_S = 0.05
 TIGHT_BYTES = 820 * KIB  # 768 of it are WAL and reserve
+NOISE = 1 << 16  # between two values, so that they fill the budget
+ALARM_SHARE = 0.01  # of samples
+SELDOM_SHARE = 0.0005
+ALARM_CONTEXT_S = 5.0  # before and after an alarm: a trial has a minute
 RESTART_S = 2.0  # from the end of a failed process until its supervisor starts it again
 PLAIN = SeriesSet(tuple(SeriesDef("oven", f"t{n}", "Cel", den=100) for n in range(3)))
 FAST = SeriesSet((SeriesDef("arm", "x", "m/s2", ValueType.FLOAT64),), StampUnit.US)
 LOW = SeriesSet((SeriesDef("hall", "rh", "%RH"), SeriesDef("hall", "co2", "ppm")))
 ALARM = SeriesSet((SeriesDef("door", "open", "/"),))
 SETS = ((PLAIN, Priority.NORMAL), (FAST, Priority.NORMAL), (LOW, Priority.LOW), (ALARM, Priority.ALARM))
+
+
+class Budget(Enum):
+    """How much a box may keep, and of what classes its readings are."""
+
+    ROOMY = "more than a trial takes"
+    MIXED = "an outage fills it; classes alternate, so that no atom has a neighbour to be thinned with"
+    ONE_CLASS = "an outage fills it; all readings are of one class, and an alarm is seldom"
+
+    @property
+    def is_tight(self) -> bool:
+        """Does an outage fill it?"""
+        return self is not Budget.ROOMY
 
 
 class Machine(GatewaySync):
@@ -67,11 +85,11 @@ class VirtualGateway:
         numbers: list[int],
         careless: bool = False,
         card: Path | None = None,
-        tight: bool = False,
+        budget: Budget = Budget.ROOMY,
     ) -> None:
         """`numbers`: the next value that no chip of this world has given out yet. `card`: whose copy this box has.
 
-        `tight`: faster sensors and a budget that the backlog of half a minute fills.
+        A tight `budget` comes with faster sensors: the backlog of half a minute fills it.
         """
         self.name = name
         self.taken: set[float] = set()
@@ -87,9 +105,13 @@ class VirtualGateway:
             commit_interval_s=rng.choice([2.0, 5.0]),
             journal_bytes=64 * KIB,
             wal_bytes=256 * KIB,
-            bytes_max=TIGHT_BYTES if tight else OutboxOptions().bytes_max,
+            bytes_max=TIGHT_BYTES if budget.is_tight else OutboxOptions().bytes_max,
+            alarm_context_s=ALARM_CONTEXT_S,
         )
-        self._period_s = TIGHT_PERIOD_S if tight else PERIOD_S
+        self._budget = budget
+        self._period_s = TIGHT_PERIOD_S if budget.is_tight else PERIOD_S
+        self._noise = NOISE if budget is Budget.ONE_CLASS else 0
+        self._alarm_share = SELDOM_SHARE if budget is Budget.ONE_CLASS else ALARM_SHARE
         self._sync_options = SyncOptions(batch_s=rng.choice([0.0, 15.0]), backoff_max_s=10.0)
         self._lives = self._boots = 0
         self._stream: Stream | None = None
@@ -140,7 +162,7 @@ class VirtualGateway:
 
     def _assemble(self, recorder: Recorder) -> None:
         for series_set, priority in SETS:
-            recorder.register(series_set, priority)
+            recorder.register(series_set, Priority.NORMAL if self._budget is Budget.ONE_CLASS else priority)
         self._view = recorder.view()
         self._writer = Writer(recorder, self._committed, self.clock)
         identity = Identity(self._machine_id.encode()[-16:], "0.1", "c1")
@@ -158,7 +180,7 @@ class VirtualGateway:
             cells: list[int | float] = []
             states = bytearray()
             for series in series_set.series:
-                self._numbers[0] += 1
+                self._numbers[0] += 1 if self._noise == 0 else 1 + self._rng.randrange(self._noise)
                 gap = self._rng.random() < 0.02
                 states.append(CellState.NO_ANSWER if gap else CellState.VALUE)
                 number = float(self._numbers[0]) if series.value_type is ValueType.FLOAT64 else self._numbers[0]
@@ -169,7 +191,7 @@ class VirtualGateway:
             if not self._recorder.has_room():
                 self._refused |= given
             self._recorder.take([tick])
-        if self._rng.random() < 0.01:
+        if self._rng.random() < self._alarm_share:
             self._recorder.alarm()
         self._step()
 
@@ -394,7 +416,7 @@ class VirtualGateway:
         try:
             return (
                 not self._recorder.stats().journal_ticks
-                and not any(offer.offered for offer in self._view.offers())
+                and not any(offer.offered or offer.given_up for offer in self._view.offers())
                 and not self._view.tombstones(1)
                 and not self._view.alarms(1)
             )

@@ -12,7 +12,7 @@ from simulator.disk import Disk, State, watching
 from simulator.lab.outcome import Plant, TrialResult
 from simulator.lab.verdict import Verdict, judge
 from simulator.virtual.cloud import VirtualCloud
-from simulator.virtual.gateway import VirtualGateway
+from simulator.virtual.gateway import Budget, VirtualGateway
 from simulator.virtual.link import Link
 from simulator.virtual.store import Weather
 from simulator.virtual.world import World, seeded_entropy
@@ -21,7 +21,7 @@ from wire.reading import LossReason
 FAULTS_S = 60.0  # how long things go wrong
 CALM_S_MAX = 600.0  # after it everything must arrive within this
 BOXES_MAX = 3
-TIGHT_SHARE = 0.25  # of trials with a budget that an outage fills
+MIXED_SHARE, ONE_CLASS_SHARE = 0.25, 0.15  # of trials with a budget that an outage fills
 DECADE_S = 315_576_000.0
 
 FAULTS = {  # weights
@@ -63,6 +63,14 @@ COSTS = {
 }
 
 
+def budget_of(seed: int) -> Budget:
+    """What a trial's boxes may keep."""
+    draw = random.Random(f"budget of {seed}").random()
+    if draw < MIXED_SHARE:
+        return Budget.MIXED
+    return Budget.ONE_CLASS if draw >= 1 - ONE_CLASS_SHARE else Budget.ROOMY
+
+
 class VirtualTrial:
     """`run` once. `folder` is made and left behind."""
 
@@ -71,7 +79,7 @@ class VirtualTrial:
         self._rng = random.Random(seed)
         self._folder = folder
         self._make_disk = make_disk
-        self._tight = random.Random(f"budget of {seed}").random() < TIGHT_SHARE
+        self._budget = budget_of(seed)
         self._careless = plant is Plant.DELETE_ON_SEND
         self._numbers = [0]
         self._story: list[str] = []
@@ -98,7 +106,7 @@ class VirtualTrial:
             numbers=self._numbers,
             careless=self._careless,
             card=card,
-            tight=self._tight,
+            budget=self._budget,
         )
         self.links.append(link)
         self.boxes.append(box)
@@ -110,7 +118,7 @@ class VirtualTrial:
             kind = rng.choices(tuple(FAULTS), tuple(FAULTS.values()))[0]
             when, at = rng.uniform(2.0, FAULTS_S), rng.randrange(1 << 16)
             self.world.at(when, lambda kind=kind, at=at: self._fault(kind, at))  # type: ignore[misc]
-        if self._tight:  # an outage long enough to fill it
+        if self._budget.is_tight:  # an outage long enough to fill it
             for link in self.links:
                 self.world.at(2.0, lambda link=link: link.cut(FAULTS_S - 5.0))  # type: ignore[misc]
         verdict = Verdict()
@@ -140,7 +148,7 @@ class VirtualTrial:
         if not calm():
             verdict.broken.append(f"not delivered {CALM_S_MAX:.0f} s after the last fault")
         reasons = set().union(*(COSTS.get(fault, set()) for fault in self._drawn))
-        reasons |= {LossReason.THINNED, LossReason.EVICTED, LossReason.JOURNAL_FULL} if self._tight else set()
+        reasons |= {LossReason.THINNED, LossReason.EVICTED, LossReason.JOURNAL_FULL} if self._budget.is_tight else set()
         for name in sorted({box.name for box in self.boxes}):
             boxes = [box for box in self.boxes if box.name == name]
             taken = set().union(*(box.taken for box in boxes))

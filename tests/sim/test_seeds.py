@@ -12,7 +12,8 @@ import pytest
 
 from simulator.lab.outcome import Plant, TrialResult
 from simulator.lab.trials import RAM
-from simulator.virtual.trial import run_virtual
+from simulator.virtual.gateway import Budget
+from simulator.virtual.trial import budget_of, run_virtual
 
 SEEDS = range(60)
 FOUND = [66, 80, 88, 117, 471, 591, 632, 969, 1079, 2184, 88029]  # each showed a mistake once
@@ -40,6 +41,15 @@ def test_nothing_is_lost_and_nothing_doubled(seed: int, folder: Path) -> None:
     assert result.holds
     assert result.stored > 0
     assert result.taken <= result.stored + result.tombstoned + result.excused
+
+
+def test_thinning_and_eviction_are_met(folder: Path) -> None:
+    """A trial that fills its budget with one class leaves roll-ups in the cloud and evicts some; mixed ones evict."""
+    for budget in (Budget.MIXED, Budget.ONE_CLASS):
+        seeds = [seed for seed in SEEDS if budget_of(seed) is budget][:3]
+        results = [run(seed, folder) for seed in seeds]
+        assert sum(result.tombstoned for result in results) > 1000
+        assert (sum(result.rolled_up for result in results) > 1000) is (budget is Budget.ONE_CLASS)
 
 
 def test_a_seed_replays(folder: Path) -> None:

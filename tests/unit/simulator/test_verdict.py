@@ -82,3 +82,14 @@ def test_what_does_not_hold(found: Verdict, said: str, lost: int, doubled: int) 
     assert any(said in text for text in found.broken), found.broken
     assert all(text.startswith("gw: ") for text in found.broken)
     assert (found.lost, found.doubled) == (lost, doubled)
+
+
+def test_a_roll_up_tells_of_no_more_than_was_thinned() -> None:
+    line = given_up(2, LossReason.THINNED)
+    found = replace(stored(1.0, 2.0), bounds={3.0, 4.0}, rolled_up=2)
+    assert verdict(found, line, reasons=[LossReason.THINNED]).broken == []
+    assert verdict(found, line, reasons=[LossReason.THINNED]).rolled_up == 2
+    wrong = verdict(replace(found, rolled_up=3), line, reasons=[LossReason.THINNED])
+    assert wrong.broken == ["gw: roll-ups stand for 3 values, and 2 are recorded as thinned"]
+    invented = verdict(replace(found, bounds={3.0, 5.0}), line, reasons=[LossReason.THINNED])
+    assert invented.broken == ["gw: roll-ups tell of 1 values that no chip gave out, [5.0]"]

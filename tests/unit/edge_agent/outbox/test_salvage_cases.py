@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.outbox.database import VERSION
+from edge_agent.outbox.database import PAGE_BYTES, VERSION
 from tests.unit.edge_agent.outbox.parts import Gateway, noise, values, values_of, waiting
 from tests.unit.edge_agent.outbox.test_salvage import PER_COMMIT, SET, accounted, filled
 from wire.codec import decode
 from wire.errors import WireError
-from wire.reading import LossReason, Tick
+from wire.reading import LossReason, Tick, Tombstone
 
 PAGE = 1024
 COMMITS_SINCE = 33  # some of them after the last checkpoint
@@ -118,3 +118,27 @@ def test_a_damaged_file_of_an_older_version_is_salvaged_into_the_present_one(gat
     assert recorder._outbox.database.connection.execute("PRAGMA user_version").fetchone() == (VERSION,)
     accounted(recorder, epoch, taken)
     assert 0 < recorder.stats().losses[LossReason.CORRUPT] < len(taken) * len(SET.series) / 2
+
+
+def test_a_tombstone_whose_epoch_lost_a_bit_is_told_all_the_same(gateway: Gateway) -> None:
+    """SQLite sees nothing wrong in it, and the cloud would never acknowledge an epoch that it does not know."""
+    filled(gateway)
+    recorder = gateway.start(SET)
+    epoch = recorder.epoch
+    with recorder._outbox.database.transaction():
+        recorder._outbox.add_tombstone(Tombstone(epoch, 5000, 5100, LossReason.EVICTED, 100))
+    gateway.kill()
+    with sqlite3.connect(gateway.database) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        (root,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'tombstones'").fetchone()
+    content = bytearray(gateway.database.read_bytes())
+    at = content.index(epoch.to_bytes(8, "big"), (root - 1) * PAGE_BYTES, root * PAGE_BYTES)
+    content[at] ^= 1
+    gateway.database.write_bytes(content)
+    recorder = gateway.start(SET)
+    assert [stone.epoch for stone in recorder.view().tombstones(9) if stone.first == 5000] == [epoch]
+    assert recorder.stats().losses[LossReason.EVICTED] == 100
+    gateway.kill()
+    (gateway.state / "outbox.db.corrupt").unlink()
+    gateway.start(SET)
+    assert not (gateway.state / "outbox.db.corrupt").exists()  # it is whole again
