@@ -65,7 +65,7 @@ class StateLog:
         self._changes_bytes = 0
         self._count = 0
         self._serial = 0  # makes every image another one, so that changes left behind are known as such
-        self._sizes: dict[int, int] = {}  # of slots by number, the largest so far
+        self._slots: dict[int, bytes] = {}  # by number, as they were written last
 
     def again(self) -> None:
         """Forget what is saved; the next change is a full image, and those that may be there lose their meaning."""
@@ -105,11 +105,12 @@ class StateLog:
         return StateChange({self._slot(0): blob})
 
     def _sealed(self, magic: bytes, image: int, number: int, body: bytes) -> bytes:
-        """A slot's bytes, padded with zeros to the size that it has come to."""
+        """A slot's bytes. Behind them stays what the slot held there, so that those pages do not change."""
         length = HEAD.size + PLACE.size + len(body)
-        self._sizes[number] = size = max(self._sizes.get(number, 0), slot_size(length))
-        rest = PLACE.pack(image, number) + body.ljust(size - HEAD.size - PLACE.size, b"\0")
-        return HEAD.pack(magic, zlib.crc32(rest)) + rest
+        before = self._slots.get(number, b"")
+        rest = PLACE.pack(image, number) + body + before[length:].ljust(slot_size(length) - length, b"\0")
+        self._slots[number] = blob = HEAD.pack(magic, zlib.crc32(rest)) + rest
+        return blob
 
     def _keep(self, arrays: Arrays) -> None:
         self._saved = {name: array.copy() for name, array in arrays.items()}

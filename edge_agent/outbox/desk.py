@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 
 PREFIX = "detect/"  # of the detector's state
 ACTIVE = "alarms/active"  # the state's name for what is raised now
+ACTIVE_BYTES_MAX = 16 << 20  # unpacked: more alarms than an agent can have
 OFFSET = "clock/offset"  # the state's name for the boot that PREFIX counts from, and its wall time
 
 
@@ -163,9 +165,9 @@ class Desk:
         if put and offset != self._offset:
             put[OFFSET] = self._offset = offset
         if self._active_changed:
-            text = json.dumps([_row(alarm) for alarm in self.active.values()]).encode()
-            self._active_bytes = max(self._active_bytes, slot_size(len(text)))
-            put[ACTIVE] = text.ljust(self._active_bytes)
+            packed = zlib.compress(json.dumps([_row(alarm) for alarm in self.active.values()]).encode())
+            self._active_bytes = max(self._active_bytes, slot_size(len(packed)))
+            put[ACTIVE] = packed.ljust(self._active_bytes, b"\0")
         return put, delete
 
     def done(self) -> None:
@@ -235,10 +237,13 @@ def _offsets_of(blob: bytes) -> dict[int, int]:
 
 def _active_of(blob: bytes) -> list[Alarm]:
     try:
+        text = blob
+        if not blob.startswith(b"["):  # until 0.1 it was not packed
+            text = zlib.decompressobj().decompress(blob, ACTIVE_BYTES_MAX)
         return [
             Alarm(**{**row, "phase": Phase(row["phase"]), "severity": Severity(row["severity"])})
-            for row in json.loads(blob)
+            for row in json.loads(text)
         ]
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError, zlib.error) as error:
         log.warning("which alarms were raised is not known: %s", error)
         return []

@@ -131,6 +131,22 @@ def test_one_large_change_makes_no_other_one_heavy() -> None:
     assert len(slots) == 22
 
 
+def test_what_a_slot_held_stays_behind_what_it_holds() -> None:
+    """Zeros in its place would be pages to write."""
+    now, log = arrays(), StateLog("k", "m", 1, "abcd")
+    now["ring"][:] = np.random.default_rng(1).normal(size=(4, 64))
+    whole = log.changes(now)
+    assert whole is not None
+    log.again()
+    now["ring"][:] = 0.0
+    small = log.changes(now)
+    assert small is not None
+    assert len(small.put["k/0000"]) == len(whole.put["k/0000"])
+    assert small.put["k/0000"][600:800] == whole.put["k/0000"][600:800]
+    assert any(small.put["k/0000"][600:800])
+    assert same(small.put, now)
+
+
 def saved() -> dict[str, bytes]:
     now, log, slots = arrays(), StateLog("k", "m", 1, "abcd"), dict[str, bytes]()
     for step in range(4):

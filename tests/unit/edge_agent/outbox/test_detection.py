@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import random
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -383,7 +385,7 @@ def test_an_alarm_that_nobody_watches_any_more_ends(gateway: Gateway, session: S
     assert (raised.id, cleared.phase, recorder.detection[1]) == (cleared.id, Phase.CLEARED, [])
 
 
-@pytest.mark.parametrize("blob", [b"", b"7", b"[7]", b'{"1": Infinity}', b"[" * 100_000, b"\xff"])
+@pytest.mark.parametrize("blob", [b"", b"7", b"x", b"[7]", b'{"1": Infinity}', b"[" * 100_000, b"\xff"])
 def test_a_damaged_memory_of_alarms_and_clock_is_left_behind(blob: bytes) -> None:
     """What cannot be understood costs what it told, and nothing else."""
     whole = Detector(BOOT, [Watch(SET, [], RULES)])
@@ -407,3 +409,5 @@ def test_what_is_raised_is_written_over_where_it_stands() -> None:
         assert again.active == desk.active
         assert len(again.active) == raised
     assert set(sizes) == {sizes[0]}
+    bare = json.dumps(json.loads(zlib.decompressobj().decompress(blob))).encode()
+    assert Desk(Detector(BOOT, []), {ACTIVE: bare}, Anchor(0, 0, False, 0), 0, lambda alarm: None).active == desk.active
