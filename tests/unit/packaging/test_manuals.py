@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import shutil
 import subprocess
 import sys
@@ -19,11 +20,14 @@ COMMANDS = {"edge-agent": "edge_agent.cli", "cloud-sync": "cloud_sync.cli", "edg
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the builder puts into the packages."""
+    """What the builder puts into the packages, by a Python that has click and no other library."""
     folder = tmp_path_factory.mktemp("manuals")
+    libraries = tmp_path_factory.mktemp("libraries")
+    shutil.copytree(Path(click.__file__).parent, libraries / "click")
+    environment = {**os.environ, "PYTHONPATH": f"{libraries}:{ROOT}"}
     for command, module in COMMANDS.items():
-        program = [sys.executable, str(ROOT / "packaging/deb/manuals.py")]
-        subprocess.run([*program, command, module, "1.2.3", str(folder)], check=True)
+        program = [sys.executable, "-S", str(ROOT / "packaging/deb/manuals.py")]
+        subprocess.run([*program, command, module, "1.2.3", str(folder)], check=True, env=environment)
     return folder
 
 
