@@ -54,7 +54,7 @@ def token_create(
     with opened_catalog(data, catalog) as opened:
         terms = terms_of(uses=uses, ttl=ttl, gateway=gateway, approve=approve, labels=labels, config=config)
         made = make_token(DataFolder(data), address)
-        opened.access.create_token(made, terms)
+        opened.join_tokens.create(made, terms)
         if as_json:
             click.echo(json.dumps({"schema_version": 1, "id": made.id, "token": str(made), "ttl_s": terms.ttl_s}))
             return
@@ -81,7 +81,7 @@ def token_list(data: Path, catalog: str | None, as_json: bool) -> None:
                 "approval": not row.approved,
                 "labels": row.labels,
             }
-            for row in opened.access.tokens()
+            for row in opened.join_tokens.all()
         ]
         print_rows(rows, "tokens", as_json, "no tokens. Try: cloud-sync token create")
 
@@ -93,7 +93,7 @@ def token_list(data: Path, catalog: str | None, as_json: bool) -> None:
 def token_revoke(token_id: str, data: Path, catalog: str | None) -> None:
     """Let nobody join with this token any more; gateways that joined stay."""
     with opened_catalog(data, catalog) as opened:
-        opened.access.revoke_token(token_id)
+        opened.join_tokens.revoke(token_id)
         click.echo(f"token {token_id} is revoked")
 
 

@@ -18,13 +18,13 @@ from cloud_sync.auth.ca import PkiFiles, create_ca, issue_gateway
 from cloud_sync.auth.credentials import Credential
 from cloud_sync.catalog.actors import ACTOR_LOCAL
 from cloud_sync.catalog.sql_catalog import SqlCatalog
-from cloud_sync.durable import write_new
 from cloud_sync.errors import ConfigInvalid
 from cloud_sync.storage.local_store import LocalStore
 from cloud_sync.storage.object_store import ObjectStore
 from cloud_sync.storage.pack_keys import PACK_PREFIX, pack_key_id
 from cloud_sync.wall import wall_time
 from wire.clock import Clock
+from wire.durable import write_new
 
 if TYPE_CHECKING:
     from cloud_sync.ingest.reindex import Reindexed

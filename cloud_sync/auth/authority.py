@@ -16,7 +16,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from cloud_sync.auth.identity import IdentityRefused, gateway_of
 from cloud_sync.auth.x509_parts import builder, issuer_of, key_identifier_of, leaf, pem, public_key_der
-from cloud_sync.catalog.access import Issued
+from cloud_sync.catalog.identity_rows import Issued
 from cloud_sync.errors import AccessDenied, ConfigInvalid, JoinRefused
 from wire.clock import US_PER_S
 from wire.join import URN_PREFIX, check_gateway_id, confirmation_code, recovery_text

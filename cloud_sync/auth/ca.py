@@ -17,9 +17,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from cloud_sync.auth.authority import Authority, DeviceKey
 from cloud_sync.auth.x509_parts import builder, key_pem, leaf, pem, usage
-from cloud_sync.catalog.access import Issued
-from cloud_sync.durable import write_new
+from cloud_sync.catalog.identity_rows import Issued
 from cloud_sync.errors import ConfigInvalid
+from wire.durable import write_new
 
 # A gateway without a battery clock must still connect, whatever it thinks the date is.
 LONG_START = datetime(1970, 1, 1, tzinfo=UTC)

@@ -25,8 +25,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from cloud_sync.auth.ca import PkiFiles, make_authority, make_server
 from cloud_sync.auth.x509_parts import issuer_of, key_identifier_of, key_pem, pem
-from cloud_sync.durable import replace_file
 from cloud_sync.errors import ConfigInvalid
+from wire.durable import replace_file
 
 
 class Step(Enum):

@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from cloud_sync.auth.ca import read_certificate
-from cloud_sync.catalog.access import TokenTerms
+from cloud_sync.catalog.join_tokens import TokenTerms
 from cloud_sync.data_folder import DataFolder
 from cloud_sync.errors import ConfigInvalid, QueryInvalid
 from cloud_sync.query.parameters import parse_duration

@@ -1,4 +1,4 @@
-"""Who may connect: join tokens, requests that wait for approval, and the certificate that each gateway has.
+"""Who may connect: requests to join, those that wait for approval, and the certificate that each gateway has.
 
 Every call is one transaction, and what changes something leaves a row in the audit table within it. A gateway that has
 no row (its certificate was made by `cert issue` for a cloud without this catalog) is trusted by its signature alone.
@@ -7,7 +7,7 @@ no row (its certificate was made by `cert issue` for a cloud without this catalo
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -15,18 +15,16 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
-from cloud_sync.catalog import audit_rows
+from cloud_sync.catalog import audit_rows, identity_rows
 from cloud_sync.catalog.actors import ACTOR_LOCAL
 from cloud_sync.catalog.database import Database, storable
-from cloud_sync.catalog.database_clock import now_us
+from cloud_sync.catalog.database_clock import database_time, now_us
+from cloud_sync.catalog.identity_rows import LEFT, REPLACE_HELP, Issued, Sign
 from cloud_sync.catalog.schema import gateway as gateway_table
 from cloud_sync.catalog.schema import identity, join_request, join_token
 from cloud_sync.errors import AccessDenied, JoinRefused, NotFound
 from wire.clock import US_PER_S
-from wire.join import JoinToken, matches
-
-REPLACE_HELP = "cloud-sync token create --gateway {0}"
-LEFT = "left"
+from wire.join import matches
 
 
 class RequestState(IntEnum):
@@ -35,45 +33,6 @@ class RequestState(IntEnum):
     PENDING = 0
     APPROVED = 1
     JOINED = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Issued:
-    """A certificate that was just signed. `serial` is hex."""
-
-    pem: bytes
-    serial: str
-    not_after_us: int
-
-
-Sign = Callable[[str], Issued]  # for a gateway id
-
-
-@dataclass(frozen=True, slots=True)
-class TokenTerms:
-    """What a token is good for. `gateway`: the only id, and then it may replace that gateway; empty: any free one."""
-
-    ttl_s: int
-    uses_max: int
-    gateway: str
-    approved: bool
-    labels: Mapping[str, str]
-    config: str
-
-
-@dataclass(frozen=True, slots=True)
-class TokenRow:
-    """A token, without its secret."""
-
-    id: str
-    created_us: int
-    expires_us: int
-    uses: int
-    uses_max: int
-    gateway: str
-    approved: bool
-    labels: dict[str, str]
-    state: str  # good, used up, expired, revoked
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +70,6 @@ class IdentityRow:
     reason: str
 
 
-_identity = sa.select(identity).where(identity.c.gateway == sa.bindparam("gateway"))
 _changed = sa.select(identity.c.gateway, identity.c.changed_us).where(identity.c.changed_us > sa.bindparam("since"))
 
 
@@ -120,42 +78,6 @@ class Access:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-
-    def create_token(self, token: JoinToken, terms: TokenTerms, actor: str = ACTOR_LOCAL) -> None:
-        """Note a token that was just made."""
-        with self._database.write() as connection:
-            at_us = _now(connection)
-            connection.execute(
-                join_token.insert().values(
-                    id=token.id,
-                    secret_sha256=token.secret_sha256,
-                    created_us=at_us,
-                    expires_us=at_us + terms.ttl_s * US_PER_S,
-                    uses_max=terms.uses_max,
-                    gateway=terms.gateway,
-                    approved=terms.approved,
-                    labels=json.dumps(dict(terms.labels)),
-                    config=terms.config,
-                )
-            )
-            audit_rows.record(connection, actor, "token.create", token.id, f"uses {terms.uses_max}, {terms.ttl_s} s")
-
-    def tokens(self) -> list[TokenRow]:
-        """Every token, newest first."""
-        with self._database.read() as connection:
-            at_us = _now(connection)
-            found = connection.execute(sa.select(join_token).order_by(join_token.c.created_us.desc()))
-            return [_token_row(row, at_us) for row in found]
-
-    def revoke_token(self, token_id: str, actor: str = ACTOR_LOCAL) -> None:
-        """Nobody joins with it any more; who has joined stays. Raises NotFound."""
-        with self._database.write() as connection:
-            changed = connection.execute(
-                join_token.update().where(join_token.c.id == token_id).values(revoked_us=now_us)
-            ).rowcount
-            if not changed:
-                raise NotFound(f"there is no token {token_id[:80]!r}. Try: cloud-sync token list")
-            audit_rows.record(connection, actor, "token.revoke", token_id)
 
     def join(self, token_id: str, secret: str, who: Candidate, sign: Sign) -> Joined | None:
         """Count one use and give a certificate; None while somebody has to approve. Again for the same key: the same.
@@ -207,18 +129,18 @@ class Access:
         with self._database.write() as connection:
             waiting = connection.execute(join_request.delete().where(*_waiting(gateway))).rowcount
             seen = connection.execute(sa.select(gateway_table.c.id).where(gateway_table.c.id == gateway)).one_or_none()
-            known = connection.execute(_identity, {"gateway": gateway}).one_or_none()
+            known = connection.execute(identity_rows.BY_GATEWAY, {"gateway": gateway}).one_or_none()
             if known is None and seen is None and not waiting:
                 raise NotFound(f"there is no gateway {gateway[:80]!r}. Try: cloud-sync gateway list")
             if known is not None or seen is not None:
-                self._end(connection, gateway, reason)
+                identity_rows.end(self._database, connection, gateway, reason)
             audit_rows.record(connection, actor, "gateway.revoke", gateway, reason)
 
     def leave(self, gateway: str, serial: str) -> None:
         """The gateway gives its identity back. Raises AccessDenied."""
         with self._database.write() as connection:
-            _authorise(_locked(connection, gateway), gateway, serial)
-            self._end(connection, gateway, LEFT)
+            identity_rows.authorise(identity_rows.locked(connection, gateway), gateway, serial)
+            identity_rows.end(self._database, connection, gateway, LEFT)
             audit_rows.record(connection, f"gateway {gateway}", "gateway.leave", gateway)
 
     def authorise(self, gateway: str, serial: str) -> None:
@@ -227,8 +149,8 @@ class Access:
         The first use of a new certificate ends the one before it.
         """
         with self._database.read() as connection:
-            row = connection.execute(_identity, {"gateway": gateway}).one_or_none()
-        _authorise(row, gateway, serial)
+            row = connection.execute(identity_rows.BY_GATEWAY, {"gateway": gateway}).one_or_none()
+        identity_rows.authorise(row, gateway, serial)
         if row is not None and row.serial_before and serial == row.serial:
             with self._database.write() as connection:
                 used = identity.update().where(identity.c.gateway == gateway, identity.c.serial == serial)
@@ -237,7 +159,9 @@ class Access:
     def register(self, gateway: str, key_sha256: bytes, issued: Issued, actor: str = ACTOR_LOCAL) -> None:
         """Note a certificate that was made here for this gateway; it ends the ones before it."""
         with self._database.write() as connection:
-            self._put(connection, gateway, key_sha256, issued, revoked_us=0, reason="", serial_before="")
+            identity_rows.put(
+                self._database, connection, gateway, key_sha256, issued, revoked_us=0, reason="", serial_before=""
+            )
             audit_rows.record(connection, actor, "gateway.issue", gateway, f"serial {issued.serial}")
 
     def renew(self, gateway: str, serial: str, key_sha256: bytes, sign: Sign) -> bytes:
@@ -246,14 +170,14 @@ class Access:
         Raises AccessDenied; also when the certificate was renewed for another key before: two have it.
         """
         with self._database.write() as connection:
-            row = _locked(connection, gateway)
-            _authorise(row, gateway, serial)
+            row = identity_rows.locked(connection, gateway)
+            identity_rows.authorise(row, gateway, serial)
             if row is not None and serial != row.serial:
                 if key_sha256 == row.key_sha256:
                     return str(row.certificate).encode()
-                raise AccessDenied(_copied(gateway))
+                raise AccessDenied(identity_rows.copied(gateway))
             issued = sign(gateway)
-            self._put(connection, gateway, key_sha256, issued, serial_before=serial)
+            identity_rows.put(self._database, connection, gateway, key_sha256, issued, serial_before=serial)
             audit_rows.record(connection, f"gateway {gateway}", "gateway.renew", gateway, f"serial {issued.serial}")
             return issued.pem
 
@@ -286,7 +210,7 @@ class Access:
 
     def _admit(self, connection: Connection, token: Row[Any], who: Candidate) -> tuple[str, RequestState]:
         """A new request: may it be made? Counts the use."""
-        at_us = _now(connection)
+        at_us = database_time(connection)
         if at_us >= token.expires_us:
             hours = (at_us - token.expires_us) / (3600 * US_PER_S)
             raise JoinRefused(f"the token expired {hours:.1f} hours ago. Try: a new one, cloud-sync token create")
@@ -327,7 +251,7 @@ class Access:
             )
 
     def _issue(self, connection: Connection, token: Row[Any], gateway: str, who: Candidate, sign: Sign) -> Joined:
-        row = _locked(connection, gateway)
+        row = identity_rows.locked(connection, gateway)
         labels = json.loads(str(token.labels))
         ours = row is not None and row.key_sha256 == who.key_sha256
         this = (join_request.c.token_id == token.id, join_request.c.key_sha256 == who.key_sha256)
@@ -339,7 +263,8 @@ class Access:
         if state == RequestState.JOINED:
             raise JoinRefused(f"this join is over: gateway {gateway} has another key now. Try: a new token")
         issued = sign(gateway)
-        self._put(
+        identity_rows.put(
+            self._database,
             connection,
             gateway,
             who.key_sha256,
@@ -354,60 +279,9 @@ class Access:
         audit_rows.record(connection, f"token {token.id}", "gateway.join", gateway, f"serial {issued.serial}")
         return Joined(gateway, issued.pem, labels, str(token.config))
 
-    def _put(self, connection: Connection, gateway: str, key_sha256: bytes, issued: Issued, **values: object) -> None:
-        told = {
-            "key_sha256": key_sha256,
-            "serial": issued.serial,
-            "certificate": issued.pem.decode(),
-            "not_after_us": issued.not_after_us,
-            "changed_us": now_us,
-            **values,
-        }
-        insert = self._database.insert(identity).values(gateway=gateway, **told)
-        connection.execute(insert.on_conflict_do_update(index_elements=[identity.c.gateway], set_=told))
-
-    def _end(self, connection: Connection, gateway: str, reason: str) -> None:
-        told = {"revoked_us": now_us, "reason": storable(reason), "changed_us": now_us}
-        insert = self._database.insert(identity).values(gateway=gateway, **told)
-        connection.execute(insert.on_conflict_do_update(index_elements=[identity.c.gateway], set_=told))
-
-
-def _now(connection: Connection) -> int:
-    return int(connection.execute(sa.select(now_us)).scalar_one())
-
-
-def _locked(connection: Connection, gateway: str) -> Row[Any] | None:
-    return connection.execute(_identity.with_for_update(), {"gateway": gateway}).one_or_none()
-
 
 def _waiting(gateway: str) -> tuple[sa.ColumnElement[bool], ...]:
     return join_request.c.gateway == gateway, join_request.c.state != RequestState.JOINED
-
-
-def _authorise(row: Row[Any] | None, gateway: str, serial: str) -> None:
-    if row is None:
-        return
-    if row.revoked_us:
-        how = "has left this cloud" if row.reason == LEFT else "was revoked"
-        raise AccessDenied(f"gateway {gateway} {how}. Try: {REPLACE_HELP.format(gateway)}, then edge-agent join")
-    if serial not in (row.serial, row.serial_before):
-        raise AccessDenied(_copied(gateway))
-
-
-def _copied(gateway: str) -> str:
-    return (
-        f"this certificate of gateway {gateway} was replaced by a newer one: another device has it, or this one went "
-        f"back to an old copy of its disk. Try: {REPLACE_HELP.format(gateway)}, then edge-agent join"
-    )
-
-
-def _token_row(row: Row[Any], at_us: int) -> TokenRow:
-    ends = ((row.revoked_us, "revoked"), (at_us >= row.expires_us, "expired"), (row.uses >= row.uses_max, "used up"))
-    state = next((name for ended, name in ends if ended), "good")
-    labels = json.loads(row.labels)
-    return TokenRow(
-        row.id, row.created_us, row.expires_us, row.uses, row.uses_max, row.gateway, row.approved, labels, state
-    )
 
 
 def _identity_row(row: Row[Any]) -> IdentityRow:

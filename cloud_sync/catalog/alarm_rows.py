@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 from cloud_sync.catalog import epoch_rows, webhooks
 from cloud_sync.catalog.catalog import AlarmRow
 from cloud_sync.catalog.database import Database, portions, storable
-from cloud_sync.catalog.database_clock import now_us
+from cloud_sync.catalog.database_clock import database_time
 from cloud_sync.catalog.schema import active_alarm, alarm, epoch
 from wire.alarm import Alarm, Phase, Severity
 
@@ -69,7 +69,7 @@ def _tell(database: Database, connection: Connection, gateway: str, changes: Seq
     hooks = webhooks.wanting(connection, "alarm") if telling else []
     if not hooks:
         return
-    at_us = int(connection.execute(sa.select(now_us)).scalar_one())
+    at_us = database_time(connection)
     events = []
     for change in telling:
         data = {"gateway": gateway, "alarm": f"{change.id:016x}", "series": change.series, "rule": change.rule}

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from cloud_sync.catalog.database import storable
-from cloud_sync.catalog.database_clock import now_us
+from cloud_sync.catalog.database_clock import database_time
 from cloud_sync.catalog.schema import audit, meta
 
 _FIRST_HASH = bytes(32)
@@ -63,7 +63,7 @@ def record(connection: Connection, actor: str, action: str, subject: str, detail
     connection.execute(_lock)
     newest = connection.execute(_newest).one_or_none()
     id_, before = (1, _FIRST_HASH) if newest is None else (newest.id + 1, newest.hash)
-    at_us = connection.execute(sa.select(now_us)).scalar_one()
+    at_us = database_time(connection)
     texts = [storable(text) for text in (actor, action, subject, detail)]
     digest = _chain(before, id_, at_us, *texts)
     values = dict(zip(("actor", "action", "subject", "detail"), texts))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
@@ -29,3 +30,8 @@ def _postgresql(_element: _WallClock, _compiler: Any, **_: Any) -> str:
 
 
 now_us = _WallClock()
+
+
+def database_time(connection: Connection) -> int:
+    """What the clock says now, microseconds since 1970."""
+    return int(connection.execute(sa.select(now_us)).scalar_one())

@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 
 from cloud_sync.catalog import coverage_rows
 from cloud_sync.catalog.catalog import Gap
-from cloud_sync.catalog.database_clock import now_us
+from cloud_sync.catalog.database_clock import database_time
 from cloud_sync.catalog.schema import claim, epoch, gap, machine
 from wire.coverage import Coverage
 from wire.ranges import SEQ_MAX, RangeSet
@@ -90,7 +90,7 @@ def decide(connection: Connection, gateway: str, known: Mapping[int, Coverage]) 
     for row_id, first, end in connection.execute(_claims, {"gateway": gateway}):
         if row_id in rest:
             rest[row_id].discard(first, end)
-    after = _keep_times(before, rest, connection.execute(sa.select(now_us)).scalar_one())
+    after = _keep_times(before, rest, database_time(connection))
     gone = [{"b_epoch_id": row_id, "b_first": first} for row_id, first, _, _ in before - after]
     new = [
         {"epoch_id": row_id, "first": first, "end": end, "since_us": since_us}

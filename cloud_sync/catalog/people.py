@@ -17,7 +17,7 @@ from cloud_sync.auth.roles import Role
 from cloud_sync.catalog import audit_rows
 from cloud_sync.catalog.actors import ACTOR_LOCAL
 from cloud_sync.catalog.database import Database, storable
-from cloud_sync.catalog.database_clock import now_us
+from cloud_sync.catalog.database_clock import database_time, now_us
 from cloud_sync.catalog.schema import credential as table
 from cloud_sync.errors import CatalogDown, CredentialRefused, NotFound
 from wire.clock import US_PER_S
@@ -142,7 +142,7 @@ class People:
     def all(self) -> list[CredentialRow]:
         """Every one that is known, newest first."""
         with self._database.read() as connection:
-            at_us = connection.execute(sa.select(now_us)).scalar_one()
+            at_us = database_time(connection)
             ended = {row.id for row in connection.execute(sa.select(table.c.id).where(table.c.ended_us > 0))}
             found = connection.execute(sa.select(table).order_by(table.c.created_us.desc(), table.c.id)).all()
         return [_row(row, at_us, row.id in ended or row.parent in ended) for row in found]
@@ -150,7 +150,7 @@ class People:
     def _create(self, kind: Kind, name: str, role: Role, ttl_s: int, actor: str) -> Credential:
         made = Credential.new(kind)
         with self._database.write() as connection:
-            at_us = connection.execute(sa.select(now_us)).scalar_one()
+            at_us = database_time(connection)
             _forget(connection, at_us)
             _insert(connection, made, storable(name), role, at_us, at_us + ttl_s * US_PER_S)
             audit_rows.record(connection, actor, f"{kind.word}.create", made.id, f"{name}, {role.word}, {ttl_s} s")

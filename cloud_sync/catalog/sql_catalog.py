@@ -27,7 +27,8 @@ from cloud_sync.catalog.catalog import (
     PackTicket,
 )
 from cloud_sync.catalog.database import Database, open_sqlite, storable
-from cloud_sync.catalog.database_clock import now_us
+from cloud_sync.catalog.database_clock import database_time, now_us
+from cloud_sync.catalog.join_tokens import JoinTokens
 from cloud_sync.catalog.ledger import accounts, ledger
 from cloud_sync.catalog.message_index import messages
 from cloud_sync.catalog.people import People
@@ -82,6 +83,7 @@ class SqlCatalog:
         """
         self._database = database
         self.access = Access(database)
+        self.join_tokens = JoinTokens(database)
         self.people = People(database)
         self.audit = Audit(database)
         self.webhooks = Webhooks(database)
@@ -290,7 +292,7 @@ class SqlCatalog:
     def now_us(self) -> int:
         """The database's clock."""
         with self._database.read() as connection:
-            return int(connection.execute(sa.select(now_us)).scalar_one())
+            return database_time(connection)
 
     def close(self) -> None:
         """See `Catalog`."""

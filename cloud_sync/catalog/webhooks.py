@@ -20,7 +20,7 @@ from sqlalchemy.engine import Connection, Row
 from cloud_sync.catalog import audit_rows
 from cloud_sync.catalog.actors import ACTOR_LOCAL
 from cloud_sync.catalog.database import Database
-from cloud_sync.catalog.database_clock import now_us
+from cloud_sync.catalog.database_clock import database_time, now_us
 from cloud_sync.catalog.ledger import accounts
 from cloud_sync.catalog.schema import gateway, identity, webhook, webhook_delivery, webhook_told
 from cloud_sync.errors import ConfigInvalid, NotFound
@@ -156,7 +156,7 @@ class Webhooks:
             hooks = connection.execute(_hooks.with_for_update()).all()
             if not hooks:
                 return 0
-            at_us = int(connection.execute(sa.select(now_us)).scalar_one())
+            at_us = database_time(connection)
             seen = _last_seen(connection)
             gaps = {name: each.gap for name, each in accounts(connection, None).items() if each.gap}
             queued = 0
@@ -173,7 +173,7 @@ class Webhooks:
     def take(self) -> list[Delivery]:
         """The oldest event of each webhook that may be tried now; nobody else gets it for a minute."""
         with self._database.write() as connection:
-            at_us = int(connection.execute(sa.select(now_us)).scalar_one())
+            at_us = database_time(connection)
             due = connection.execute(_hooks.where(webhook.c.due_us <= at_us).with_for_update()).all()
             found = []
             for row in due:

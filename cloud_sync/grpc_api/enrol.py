@@ -17,7 +17,8 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 
 from cloud_sync.auth.authority import CERTIFICATE_DAYS, Authority, DeviceKey, check_request
-from cloud_sync.catalog.access import Access, Candidate, Issued
+from cloud_sync.catalog.access import Access, Candidate
+from cloud_sync.catalog.identity_rows import Issued
 from cloud_sync.errors import AccessDenied, CatalogDown, JoinRefused
 from cloud_sync.grpc_api.peer import Peer, RunBlocking
 from cloud_sync.grpc_api.server import Credentials, PeerHandler, listen

@@ -13,10 +13,10 @@ from pathlib import Path
 from securesystemslib.signer import Signer
 from tuf.api.metadata import Metadata, Snapshot, Targets, Timestamp
 
-from cloud_sync.durable import write_new
 from cloud_sync.errors import RepositoryUnusable
 from cloud_sync.rollout.repository import Repository, Signed, now_of
 from wire.clock import Clock
+from wire.durable import write_new
 
 
 def export(

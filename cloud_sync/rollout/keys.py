@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from securesystemslib.signer import CryptoSigner
 
-from cloud_sync.durable import write_new
 from cloud_sync.errors import KeyUnusable
+from wire.durable import write_new
 
 KIND = "tidegate-key-1"
 SALT_BYTES = 16

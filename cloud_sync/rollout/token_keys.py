@@ -15,9 +15,9 @@ from typing import Any
 from securesystemslib.exceptions import UnsupportedLibraryError
 from securesystemslib.signer import HSMSigner, Signer, SSlibKey
 
-from cloud_sync.durable import write_new
 from cloud_sync.errors import KeyUnusable
 from cloud_sync.rollout.keys import FILE_BYTES_MAX, load_key
+from wire.durable import write_new
 
 KIND = "tidegate-token-1"
 MODULE = "PYKCS11LIB"  # where securesystemslib looks for the token's module

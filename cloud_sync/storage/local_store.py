@@ -8,9 +8,9 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
-from cloud_sync.durable import fsync_folder
 from cloud_sync.errors import ObjectMissing, StoreDown
 from cloud_sync.storage.object_store import check_key
+from wire.durable import fsync_folder
 
 _PARTIAL = ".partial-"  # a crash leaves at most such files; no key can name them
 

@@ -9,8 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from edge_agent.errors import StateUnusable
-from edge_agent.ota.durable import fsync_folder
 from edge_agent.outbox.lock import unusable
+from wire.durable import fsync_folder
 
 PRIVATE = 0o600
 SECRET_BYTES_MAX = 1 << 20  # of a file that is overwritten before it is deleted; ours are below 64 KiB

@@ -24,9 +24,9 @@ from edge_agent.enrol.keys import DeviceKey, certificate_of, validity
 from edge_agent.enrol.owner import as_owner_of
 from edge_agent.enrol.probe import trusted_ca
 from edge_agent.errors import CredentialsRejected, JoinRefused, LinkDown
-from edge_agent.ota.durable import fsync_folder
 from edge_agent.version import VERSION
 from wire.clock import NS_PER_S, Clock, machine_id
+from wire.durable import fsync_folder
 from wire.join import ENROL_PORT, JoinToken, split_address
 
 ASK_AGAIN_S = 3.0

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from edge_agent.ota.errors import StorageFailed
+from wire.durable import fsync_folder
 
 NEW_SUFFIX = ".new"
 _BESIDE = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -46,15 +47,6 @@ def make_folder(folder: Path) -> None:
     with suppress(FileExistsError):
         os.mkdir(folder, 0o755)
     fsync_folder(folder.parent)
-
-
-def fsync_folder(folder: Path) -> None:
-    """Make the names in a folder durable. Raises OSError."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class Growing:

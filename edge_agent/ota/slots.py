@@ -17,12 +17,13 @@ from pathlib import Path
 
 import msgspec
 
-from edge_agent.ota.durable import fsync_folder, make_folder, write_durable
+from edge_agent.ota.durable import make_folder, write_durable
 from edge_agent.ota.errors import OtaError, StorageFailed
 from edge_agent.ota.records import Event, Record, Ref, Stage
 from edge_agent.outbox.lock import StateLock
 from wire.assignment import Mark
 from wire.clock import NS_PER_S, Clock
+from wire.durable import fsync_folder
 from wire.release import FILES, check_family
 
 EVENTS_KEPT = 50

@@ -6,8 +6,10 @@ import pytest
 import sqlalchemy as sa
 
 from cloud_sync.catalog import audit_rows
-from cloud_sync.catalog.access import Access, Candidate, Issued, Joined, TokenTerms
+from cloud_sync.catalog.access import Access, Candidate, Joined
 from cloud_sync.catalog.catalog import Catalog
+from cloud_sync.catalog.identity_rows import Issued
+from cloud_sync.catalog.join_tokens import JoinTokens, TokenTerms
 from cloud_sync.catalog.schema import audit
 from cloud_sync.catalog.sql_catalog import SqlCatalog
 from cloud_sync.errors import AccessDenied, CatalogDown, JoinRefused, NotFound
@@ -27,6 +29,12 @@ def access(catalog: Catalog) -> Access:
     return catalog.access
 
 
+@pytest.fixture
+def tokens(catalog: Catalog) -> JoinTokens:
+    assert isinstance(catalog, SqlCatalog)
+    return catalog.join_tokens
+
+
 class Signer:
     """Gives certificates with serials 1, 2, 3."""
 
@@ -43,9 +51,9 @@ def sign() -> Signer:
     return Signer()
 
 
-def made(access: Access, uses: int = 1, gateway: str = "", approved: bool = True, ttl_s: int = 3600) -> JoinToken:
+def made(tokens: JoinTokens, uses: int = 1, gateway: str = "", approved: bool = True, ttl_s: int = 3600) -> JoinToken:
     token = JoinToken.new(b"ca", "cloud:1")
-    access.create_token(token, TokenTerms(ttl_s, uses, gateway, approved, {"site": "oslo"}, "x = 1"))
+    tokens.create(token, TokenTerms(ttl_s, uses, gateway, approved, {"site": "oslo"}, "x = 1"))
     return token
 
 
@@ -53,50 +61,52 @@ def who(gateway: str = "gw-a", key: bytes = KEY) -> Candidate:
     return Candidate(gateway, key, key[:4].hex(), b"m" * 16, "1.0")
 
 
-def test_a_join_gives_what_the_token_says(access: Access, sign: Signer) -> None:
-    token = made(access)
+def test_a_join_gives_what_the_token_says(tokens: JoinTokens, access: Access, sign: Signer) -> None:
+    token = made(tokens)
     joined = access.join(token.id, token.secret, who(), sign)
     assert joined == Joined("gw-a", b"gw-a 1", {"site": "oslo"}, "x = 1")
     access.authorise("gw-a", "1")
     assert [(row.gateway, row.state, row.serial) for row in access.identities()] == [("gw-a", "active", "1")]
 
 
-def test_the_same_key_gets_the_same_answer_and_counts_once(access: Access, sign: Signer, clock: DialClock) -> None:
-    token = made(access)
+def test_the_same_key_gets_the_same_answer_and_counts_once(
+    tokens: JoinTokens, access: Access, sign: Signer, clock: DialClock
+) -> None:
+    token = made(tokens)
     first = access.join(token.id, token.secret, who(), sign)
     clock.now_us += 7200 * S  # the answer was lost, and the token has expired meanwhile
     assert access.join(token.id, token.secret, who(), sign) == first
-    assert (access.tokens()[0].uses, sign.count) == (1, 1)
+    assert (tokens.all()[0].uses, sign.count) == (1, 1)
 
 
-def test_a_token_is_good_for_so_many_devices(access: Access, sign: Signer) -> None:
-    token = made(access, uses=2)
+def test_a_token_is_good_for_so_many_devices(tokens: JoinTokens, access: Access, sign: Signer) -> None:
+    token = made(tokens, uses=2)
     access.join(token.id, token.secret, who("a", b"a" * 32), sign)
     access.join(token.id, token.secret, who("b", b"b" * 32), sign)
     with pytest.raises(JoinRefused, match="used 2 times of 2"):
         access.join(token.id, token.secret, who("c", b"c" * 32), sign)
-    assert access.tokens()[0].state == "used up"
+    assert tokens.all()[0].state == "used up"
 
 
-def test_tokens_that_are_not_good(access: Access, sign: Signer, clock: DialClock) -> None:
-    token, other = made(access), made(access)
+def test_tokens_that_are_not_good(tokens: JoinTokens, access: Access, sign: Signer, clock: DialClock) -> None:
+    token, other = made(tokens), made(tokens)
     for id_, secret in ((token.id, other.secret), ("nosuch", token.secret), (token.id, ""), (token.id, "\0")):
         with pytest.raises(JoinRefused, match="no such token"):
             access.join(id_, secret, who(), sign)
-    access.revoke_token(other.id)
+    tokens.revoke(other.id)
     with pytest.raises(JoinRefused, match="revoked"):
         access.join(other.id, other.secret, who(), sign)
     clock.now_us += 2 * 3600 * S
     with pytest.raises(JoinRefused, match=r"expired 1\.0 hours ago"):
         access.join(token.id, token.secret, who(), sign)
-    assert {row.state for row in access.tokens()} == {"expired", "revoked"}
+    assert {row.state for row in tokens.all()} == {"expired", "revoked"}
     assert sign.count == 0
     with pytest.raises(NotFound):
-        access.revoke_token("nosuch")
+        tokens.revoke("nosuch")
 
 
-def test_nobody_takes_the_id_of_another(access: Access, sign: Signer, catalog: Catalog) -> None:
-    token = made(access, uses=9)
+def test_nobody_takes_the_id_of_another(tokens: JoinTokens, access: Access, sign: Signer, catalog: Catalog) -> None:
+    token = made(tokens, uses=9)
     access.join(token.id, token.secret, who(), sign)
     catalog.hello("gw-b", hello())  # came with a certificate of its own
     access.join(token.id, token.secret, who("gw-c", b"c" * 32), sign)
@@ -104,14 +114,14 @@ def test_nobody_takes_the_id_of_another(access: Access, sign: Signer, catalog: C
     for gateway in ("gw-a", "gw-b", "gw-c"):
         with pytest.raises(JoinRefused, match=f"id {gateway} is taken"):
             access.join(token.id, token.secret, who(gateway, OTHER_KEY), sign)
-    assert access.tokens()[0].uses == 2
+    assert tokens.all()[0].uses == 2
 
 
-def test_a_token_for_an_id_puts_a_device_in_its_place(access: Access, sign: Signer) -> None:
-    token = made(access)
+def test_a_token_for_an_id_puts_a_device_in_its_place(tokens: JoinTokens, access: Access, sign: Signer) -> None:
+    token = made(tokens)
     access.join(token.id, token.secret, who(), sign)
     access.revoke("gw-a", "stolen")
-    bound = made(access, gateway="gw-a")
+    bound = made(tokens, gateway="gw-a")
     joined = access.join(bound.id, bound.secret, who("whatever", OTHER_KEY), sign)
     assert joined is not None
     assert joined.gateway == "gw-a"
@@ -122,8 +132,8 @@ def test_a_token_for_an_id_puts_a_device_in_its_place(access: Access, sign: Sign
         access.join(token.id, token.secret, who(), sign)
 
 
-def test_waiting_for_approval(access: Access, sign: Signer) -> None:
-    token = made(access, approved=False, uses=2)
+def test_waiting_for_approval(tokens: JoinTokens, access: Access, sign: Signer) -> None:
+    token = made(tokens, approved=False, uses=2)
     assert access.join(token.id, token.secret, who(), sign) is None
     assert access.join(token.id, token.secret, who(), sign) is None
     with pytest.raises(JoinRefused, match="taken"):
@@ -140,8 +150,8 @@ def test_waiting_for_approval(access: Access, sign: Signer) -> None:
         access.join(token.id, token.secret, who("gw-b", OTHER_KEY), sign)
 
 
-def test_revoked_and_left(access: Access, sign: Signer, catalog: Catalog) -> None:
-    token = made(access, uses=2)
+def test_revoked_and_left(tokens: JoinTokens, access: Access, sign: Signer, catalog: Catalog) -> None:
+    token = made(tokens, uses=2)
     access.join(token.id, token.secret, who(), sign)
     access.revoke("gw-a", "stolen")
     with pytest.raises(AccessDenied, match="was revoked"):
@@ -163,8 +173,8 @@ def test_revoked_and_left(access: Access, sign: Signer, catalog: Catalog) -> Non
         access.revoke("nosuch", "")
 
 
-def test_renewal(access: Access, sign: Signer) -> None:
-    token = made(access)
+def test_renewal(tokens: JoinTokens, access: Access, sign: Signer) -> None:
+    token = made(tokens)
     access.join(token.id, token.secret, who(), sign)
     assert access.renew("gw-a", "1", b"2" * 32, sign) == b"gw-a 2"
     access.authorise("gw-a", "1")  # the answer may have been lost
@@ -182,8 +192,8 @@ def test_renewal(access: Access, sign: Signer) -> None:
         access.authorise("gw-a", "2")
 
 
-def test_what_changed_lately(access: Access, sign: Signer, clock: DialClock) -> None:
-    token = made(access, uses=2)
+def test_what_changed_lately(tokens: JoinTokens, access: Access, sign: Signer, clock: DialClock) -> None:
+    token = made(tokens, uses=2)
     access.join(token.id, token.secret, who("a", b"a" * 32), sign)
     clock.now_us += S
     access.join(token.id, token.secret, who("b", b"b" * 32), sign)
@@ -196,8 +206,8 @@ def test_what_changed_lately(access: Access, sign: Signer, clock: DialClock) -> 
     assert access.changed({"b"}, until_us)[0] == []
 
 
-def test_the_audit_is_a_chain(access: Access, sign: Signer, catalog: Catalog, reopen: Open) -> None:
-    token = made(access)
+def test_the_audit_is_a_chain(tokens: JoinTokens, access: Access, sign: Signer, catalog: Catalog, reopen: Open) -> None:
+    token = made(tokens)
     access.join(token.id, token.secret, who(), sign)
     access.revoke("gw-a", "stolen\0")
     actions = ["gateway.revoke", "gateway.join", "gateway.request", "token.create"]
@@ -229,8 +239,8 @@ EVADE = {  # what changes rows of a table by other words than UPDATE and DELETE
 }
 
 
-def test_the_audit_is_not_replaced_either(access: Access, catalog: Catalog) -> None:
-    made(access)
+def test_the_audit_is_not_replaced_either(tokens: JoinTokens, catalog: Catalog) -> None:
+    made(tokens)
     assert isinstance(catalog, SqlCatalog)
     with pytest.raises(CatalogDown, match="only added to"), catalog._database.write() as connection:
         connection.exec_driver_sql(EVADE[connection.dialect.name])

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from cloud_sync.catalog import assignments as module
-from cloud_sync.catalog.access import Issued
 from cloud_sync.catalog.assignments import Assignments, Desired
 from cloud_sync.catalog.catalog import Catalog
+from cloud_sync.catalog.identity_rows import Issued
 from cloud_sync.catalog.schema import identity
 from cloud_sync.catalog.sql_catalog import SqlCatalog
 from cloud_sync.errors import AssignmentImpossible, NotFound

@@ -93,7 +93,7 @@ def test_gateways(data: Path, tmp_path: Path) -> None:
     assert "cloud-sync gateway list" in fails(1, "gateway", "approve", "nosuch", "--data", data)
     assert "cloud-sync init" in fails(EXIT_CONFIG, "gateway", "list", "--data", tmp_path)
     actions = [row["action"] for row in json.loads(run("audit", "--data", data, "--json").stdout)["changes"]]
-    assert actions == ["gateway.revoke", "gateway.issue", "link.create"]
+    assert actions == ["gateway.revoke", "gateway.issue", "link.create", "cloud.init"]
 
 
 def test_a_changed_audit_is_told(data: Path) -> None:

@@ -20,7 +20,8 @@ import pytest
 
 from cloud_sync.auth.credentials import Kind
 from cloud_sync.auth.roles import Role
-from cloud_sync.catalog.access import Access, Candidate, TokenTerms
+from cloud_sync.catalog.access import Candidate
+from cloud_sync.catalog.join_tokens import TokenTerms
 from cloud_sync.catalog.sql_catalog import SqlCatalog
 from cloud_sync.cli import main as cloud_sync
 from cloud_sync.ota_cli import main as edge_ota
@@ -84,17 +85,17 @@ def newest(kind: str) -> str:
         return next(row.subject for row in opened.audit.rows(99) if row.action == kind)
 
 
-def ask_to_join(access: Access) -> None:
+def ask_to_join(cloud: SqlCatalog) -> None:
     """gw-w does, and is told to wait."""
     token = JoinToken.new(bytes(32), "cloud:1")
-    access.create_token(token, TokenTerms(60, 1, "", False, {}, ""))
+    cloud.join_tokens.create(token, TokenTerms(60, 1, "", False, {}, ""))
     who = Candidate("gw-w", bytes(32), "WAIT-1234", b"m", "1")
-    assert access.join(token.id, token.secret, who, lambda _: pytest.fail("nobody approved")) is None
+    assert cloud.access.join(token.id, token.secret, who, lambda _: pytest.fail("nobody approved")) is None
 
 
 def wait_for_approval() -> None:
     with catalog() as opened:
-        ask_to_join(opened.access)
+        ask_to_join(opened)
 
 
 def machine_seen() -> None:
@@ -239,7 +240,7 @@ def call(fleet: Fleet, client: httpx.Client, route: str) -> httpx.Response:
             client.post("/login", data=token, headers=OURS)
             return client.post("/logout", headers=OURS)
         case "POST /v1/enrolments/{code}/approve":
-            ask_to_join(fleet.catalog.access)
+            ask_to_join(fleet.catalog)
             return client.post("/v1/enrolments/WAIT-1234/approve", headers=admin)
         case "POST /v1/gateways/{gateway}/revoke":
             return client.post("/v1/gateways/press-3/revoke", json={"reason": "sold"}, headers=admin)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from cloud_sync.auth.ca import PkiFiles, create_ca, issue_gateway, read_certificate
-from cloud_sync.durable import write_new
 from cloud_sync.errors import ConfigInvalid
+from wire.durable import write_new
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 

@@ -15,8 +15,8 @@ from cloud_sync.auth import rotation
 from cloud_sync.auth.authority import Authority
 from cloud_sync.auth.ca import PkiFiles, create_ca, issue_gateway, read_certificate
 from cloud_sync.auth.rotation import Standing, Step, behind, introduce, retire, standing, switch
-from cloud_sync.durable import replace_file
 from cloud_sync.errors import ConfigInvalid
+from wire.durable import replace_file
 
 NOW = datetime.now(UTC)
 STEPS: list[tuple[Callable[[PkiFiles], Standing], Step]] = [

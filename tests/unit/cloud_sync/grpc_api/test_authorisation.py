@@ -262,7 +262,7 @@ async def test_a_gateway_touches_only_its_own_rows(cloud: Cloud, peers: dict[str
     changed = {owner for owner in before.keys() | after.keys() if before.get(owner) != after.get(owner)}
     callers = {"gw-b"} if rpc != FETCH_METHOD else set()  # it reads what is for all
     if rpc == JOIN_METHOD:
-        callers = {f"gw-{row.id}" for row in cloud.catalog.access.tokens()}
+        callers = {f"gw-{row.id}" for row in cloud.catalog.join_tokens.all()}
     assert changed - {""} == callers
     assert {row for row in before[""] if row[0] == "audit"} <= after[""]
     if rpc in (RENEW_METHOD, RECOVER_METHOD):

@@ -80,7 +80,7 @@ async def test_a_cut_before_the_erasure_leaves_no_token_for_ever(cloud: Cloud, c
     done = await card.join()
     assert done.returncode == exits.OK, done.stderr
     assert not card.token_file.exists()
-    assert cloud.catalog.access.tokens()[0].uses == 1
+    assert cloud.catalog.join_tokens.all()[0].uses == 1
     card.token_file.write_text(str(make_token(cloud)))
     done = await card.join()
     assert (done.returncode, "is gateway gw-new of 127.0.0.1 already" in done.stderr) == (exits.FAILED, True)

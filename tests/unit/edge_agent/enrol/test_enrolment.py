@@ -22,7 +22,7 @@ from cloud_sync import refusals
 from cloud_sync.auth.authority import RECOVERY_DAYS_MAX, Authority, DeviceKey
 from cloud_sync.auth.ca import create_ca
 from cloud_sync.auth.x509_parts import key_pem
-from cloud_sync.catalog.access import TokenTerms
+from cloud_sync.catalog.join_tokens import TokenTerms
 from cloud_sync.grpc_api import enrol as desk
 from edge_agent.enrol import join as join_module
 from edge_agent.enrol.client import Place, _call
@@ -47,7 +47,7 @@ def make_token(cloud: Cloud, *, port: int | None = None, ca: bytes = b"", **term
     der = ca or first.public_bytes(serialization.Encoding.DER)
     token = JoinToken.new(der, join_address("127.0.0.1", port or cloud.enrol_port))
     usual = TokenTerms(3600, 1, "", True, {"site": "oslo"}, "")
-    cloud.catalog.access.create_token(token, replace(usual, **terms))  # type: ignore[arg-type]
+    cloud.catalog.join_tokens.create(token, replace(usual, **terms))  # type: ignore[arg-type]
     return token
 
 
@@ -165,7 +165,7 @@ async def test_tokens_that_are_not_good(cloud: Cloud, device: Device, tmp_path: 
     used = make_token(cloud)
     await Device(tmp_path / "first").join(used, "gw-first")
     revoked = make_token(cloud)
-    cloud.catalog.access.revoke_token(revoked.id)
+    cloud.catalog.join_tokens.revoke(revoked.id)
     expired = make_token(cloud, ttl_s=0)
     wrong = replace(make_token(cloud), secret="a" * 32)
     for token, words in ((used, "used 1 times of 1"), (revoked, "revoked"), (expired, "expired"), (wrong, "no such")):
@@ -204,7 +204,7 @@ async def test_waiting_for_somebody_to_compare_the_code(cloud: Cloud, device: De
     await asyncio.sleep(0.2)
     cloud.catalog.access.approve(waiting.code)
     assert (await going).facts.gateway == "gw-new"
-    assert cloud.catalog.access.tokens()[0].uses == 1
+    assert cloud.catalog.join_tokens.all()[0].uses == 1
 
 
 @pytest.mark.parametrize("days", [-8000, 9000])
@@ -245,7 +245,7 @@ async def test_the_disk_is_full_and_a_second_try_succeeds(cloud: Cloud, card: Pa
     assert identity_of(device.state) is None
     filler.unlink()
     assert (await device.join(token)).facts.gateway == "gw-new"
-    assert cloud.catalog.access.tokens()[0].uses == 1
+    assert cloud.catalog.join_tokens.all()[0].uses == 1
 
 
 async def test_renewal_and_a_lost_answer(cloud: Cloud, device: Device, tmp_path: Path) -> None:
