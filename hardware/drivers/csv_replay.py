@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import csv
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
-from functools import lru_cache, partial
 from pathlib import Path
 from typing import Annotated, TextIO
 
@@ -20,9 +19,6 @@ from hardware.driver import Cell, Channel, Driver, DriverConfig
 from hardware.errors import BusDown, DeviceDataBad, DeviceError, DeviceMismatch, DeviceNotReady, EndOfData
 
 INT64_MAX = (1 << 63) - 1
-KNOWN_MAX = 256  # texts per column whose numbers are kept: at a coarse resolution they come again and again
-
-Parse = Callable[[str], int | float]
 
 
 class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -109,9 +105,7 @@ class CsvReplay(Driver):
             header = self._next_row()
             if header is None:
                 raise EndOfData(f"{path}: the file is empty")
-            self._places = [
-                (column, self._place_of(column, header), parser_of(column)) for column in self.config.columns
-            ]
+            self._places = [(column, self._place_of(column, header), column.step) for column in self.config.columns]
         except DeviceError:
             self.close()
             raise
@@ -124,7 +118,7 @@ class CsvReplay(Driver):
             row = self._next_row()
         if row is None:
             raise EndOfData(f"{self._where}: no more rows. Set loop = true to begin again")
-        return [self._cell(column, place, number_of, row) for column, place, number_of in self._places]
+        return [self._cell(column, place, step, row) for column, place, step in self._places]
 
     def close(self) -> None:
         """See `Driver`."""
@@ -160,7 +154,7 @@ class CsvReplay(Driver):
         guess = f" Did you mean {close[0]!r}?" if close else f" It has: {', '.join(header)}"
         raise DeviceMismatch(f"{self._where}: no column {column.header!r}.{guess}")
 
-    def _cell(self, column: Column, place: int, number_of: Parse, row: list[str]) -> Cell:
+    def _cell(self, column: Column, place: int, step: Fraction | None, row: list[str]) -> Cell:
         try:
             text = row[place].strip()
         except IndexError:
@@ -168,7 +162,7 @@ class CsvReplay(Driver):
         if not text:
             return DeviceNotReady(f"{self._where}: {column.header} is empty")
         try:
-            return number_of(text)
+            return parse(text, step)
         except DeviceError as error:
             return DeviceDataBad(f"{self._where}: {column.header}: {error}")
 
@@ -180,12 +174,6 @@ def open_text(path: str) -> TextIO:
 
         return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
     return Path(path).open(encoding="utf-8-sig", newline="")
-
-
-def parser_of(column: Column) -> Parse:
-    """`parse` for the column's step."""
-    step = column.step
-    return partial(parse, step=None) if step is None else lru_cache(KNOWN_MAX)(partial(parse, step=step))
 
 
 def parse(text: str, step: Fraction | None) -> int | float:
