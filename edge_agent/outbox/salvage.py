@@ -166,8 +166,19 @@ def _copy_atoms(path: Path, outbox: Outbox, epochs: dict[int, EpochRow]) -> int:
         outbox.add_atom(epoch, atom)
         kept += 1
     for number, ranges in held.items():
-        outbox.reach(number, ranges.end, None if number in answered else next(iter(ranges))[0])
+        if number in answered:
+            outbox.reach(number, ranges.end, None)
+        else:
+            given_up = _given_up(outbox, epochs[number].epoch)
+            outbox.reach(number, max(ranges.end, given_up.end), next(iter(ranges))[0])
+            outbox.settle(number, given_up - ranges)
     return kept
+
+
+def _given_up(outbox: Outbox, epoch: int) -> RangeSet:
+    """What tombstones say of an epoch whose row is lost: numbers that were given. A stray bit shows by the count."""
+    rows = outbox.database.connection.execute("SELECT first, end, count FROM tombstones WHERE epoch = ?", (epoch,))
+    return RangeSet((first, end) for first, end, count in rows if 0 <= first < end == first + count)
 
 
 def _of_kind(path: Path, *, thinned: bool) -> Iterator[Row]:

@@ -142,3 +142,28 @@ def test_a_tombstone_whose_epoch_lost_a_bit_is_told_all_the_same(gateway: Gatewa
     (gateway.state / "outbox.db.corrupt").unlink()
     gateway.start(SET)
     assert not (gateway.state / "outbox.db.corrupt").exists()  # it is whole again
+
+
+@pytest.mark.parametrize(("count", "reach"), [(100, 200), (99, 0)])
+def test_tombstones_say_how_far_numbers_went_when_the_row_that_knew_is_lost(
+    gateway: Gateway, count: int, reach: int
+) -> None:
+    """One whose count does not fit its range lost a bit: it is sent, and nothing is inferred from it."""
+    _, taken = filled(gateway)
+    recorder = gateway.start(SET)
+    epoch, end = recorder._outbox.epochs()[0].epoch, len(taken) * len(SET.series)
+    with recorder._outbox.database.transaction():
+        recorder._outbox.add_tombstone(Tombstone(epoch, end + 100, end + 200, LossReason.EVICTED, count))
+    gateway.kill()
+    with sqlite3.connect(gateway.database) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        (root,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'epochs'").fetchone()
+    content = bytearray(gateway.database.read_bytes())
+    content[(root - 1) * PAGE_BYTES : root * PAGE_BYTES] = b"\xa5" * PAGE_BYTES
+    gateway.database.write_bytes(content)
+    recorder = gateway.start(SET)
+    stones = {(stone.first, stone.end, stone.reason) for stone in recorder.view().tombstones(9) if stone.epoch == epoch}
+    evicted = (end + 100, end + 200, LossReason.EVICTED)
+    assert stones == ({evicted, (end, end + 100, LossReason.CORRUPT)} if reach else {evicted})
+    assert recorder._outbox.epochs()[0].next_seq == end + reach
+    assert values(waiting(recorder.view())) == values_of(taken)
