@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import shutil
 from collections.abc import Callable
-from enum import Enum
 from pathlib import Path
 
 from edge_agent.errors import AgentError, OutboxFull, StateBusy
@@ -15,43 +14,19 @@ from edge_agent.outbox.options import KIB, OutboxOptions
 from edge_agent.outbox.recorder import Recorder
 from edge_agent.writer import Writer
 from simulator.disk import Disk, State
+from simulator.virtual.chips import PERIOD_S, Budget, Chips, values_of
 from simulator.virtual.link import Link, Listener, Stream
 from simulator.virtual.world import MachineClock, Pause, World
 from wire.clock import US_PER_S
 from wire.messages import GatewayFrames
 from wire.ranges import RangeSet
-from wire.reading import CellState, Priority, Tick
-from wire.series import SeriesDef, SeriesSet, StampUnit, ValueType
 from wire.sync.frames import Ack, CloudFrame, GatewayFrame
 from wire.sync.gateway import GatewaySync, Identity, SyncOptions
 from wire.sync.outbox_view import OutboxView
 
-PERIOD_S = 0.5
-TIGHT_PERIOD_S = 0.05
 TIGHT_BYTES = 820 * KIB  # 768 of it are WAL and reserve
-NOISE = 1 << 16  # between two values, so that they fill the budget
-ALARM_SHARE = 0.01  # of samples
-SELDOM_SHARE = 0.0005
 ALARM_CONTEXT_S = 5.0  # before and after an alarm: a trial has a minute
 RESTART_S = 2.0  # from the end of a failed process until its supervisor starts it again
-PLAIN = SeriesSet(tuple(SeriesDef("oven", f"t{n}", "Cel", den=100) for n in range(3)))
-FAST = SeriesSet((SeriesDef("arm", "x", "m/s2", ValueType.FLOAT64),), StampUnit.US)
-LOW = SeriesSet((SeriesDef("hall", "rh", "%RH"), SeriesDef("hall", "co2", "ppm")))
-ALARM = SeriesSet((SeriesDef("door", "open", "/"),))
-SETS = ((PLAIN, Priority.NORMAL), (FAST, Priority.NORMAL), (LOW, Priority.LOW), (ALARM, Priority.ALARM))
-
-
-class Budget(Enum):
-    """How much a box may keep, and of what classes its readings are."""
-
-    ROOMY = "more than a trial takes"
-    MIXED = "an outage fills it; classes alternate, so that no atom has a neighbour to be thinned with"
-    ONE_CLASS = "an outage fills it; all readings are of one class, and an alarm is seldom"
-
-    @property
-    def is_tight(self) -> bool:
-        """Does an outage fill it?"""
-        return self is not Budget.ROOMY
 
 
 class Machine(GatewaySync):
@@ -87,17 +62,14 @@ class VirtualGateway:
         card: Path | None = None,
         budget: Budget = Budget.ROOMY,
     ) -> None:
-        """`numbers`: the next value that no chip of this world has given out yet. `card`: whose copy this box has.
-
-        A tight `budget` comes with faster sensors: the backlog of half a minute fills it.
-        """
+        """`numbers`: see `Chips`. `card`: whose copy this box has."""
         self.name = name
         self.taken: set[float] = set()
         self.excused: set[float] = set()  # in RAM when the power went, and no older than the window that is printed
         self.sampling = True
         self.deaths: list[str] = []  # of processes that ended by themselves
         self._refused: set[float] = set()  # found the ring full, and no commit has said so yet
-        self._numbers = numbers
+        self._chips = Chips(budget, numbers, rng)
         self._world, self._folder, self._link, self._cloud, self._rng = world, folder, link, cloud, rng
         self._careless = careless
         self._machine_id = f"machine-{folder.name}"
@@ -108,10 +80,6 @@ class VirtualGateway:
             bytes_max=TIGHT_BYTES if budget.is_tight else OutboxOptions().bytes_max,
             alarm_context_s=ALARM_CONTEXT_S,
         )
-        self._budget = budget
-        self._period_s = TIGHT_PERIOD_S if budget.is_tight else PERIOD_S
-        self._noise = NOISE if budget is Budget.ONE_CLASS else 0
-        self._alarm_share = SELDOM_SHARE if budget is Budget.ONE_CLASS else ALARM_SHARE
         self._sync_options = SyncOptions(batch_s=rng.choice([0.0, 15.0]), backoff_max_s=10.0)
         self._lives = self._boots = 0
         self._stream: Stream | None = None
@@ -124,7 +92,7 @@ class VirtualGateway:
         if card is not None:
             shutil.copytree(card, self._state)
         self._boot()
-        self._world.after(rng.uniform(0, self._period_s), self._sample)
+        self._world.after(rng.uniform(0, self._chips.period_s), self._sample)
 
     @property
     def _state(self) -> Path:
@@ -161,8 +129,8 @@ class VirtualGateway:
         self._connect()
 
     def _assemble(self, recorder: Recorder) -> None:
-        for series_set, priority in SETS:
-            recorder.register(series_set, Priority.NORMAL if self._budget is Budget.ONE_CLASS else priority)
+        for series_set, priority in self._chips.sets:
+            recorder.register(series_set, priority)
         self._view = recorder.view()
         self._writer = Writer(recorder, self._committed, self.clock)
         identity = Identity(self._machine_id.encode()[-16:], "0.1", "c1")
@@ -172,26 +140,17 @@ class VirtualGateway:
     # The line
 
     def _sample(self) -> None:
-        self._world.after(self._period_s, self._sample)
+        self._world.after(self._chips.period_s, self._sample)
         if not self._alive or not self.sampling or self._pause.holds(lambda: None):
             return
         stamp_us = self.clock.boottime_ns() // 1000
-        for series_set, _ in SETS[: 4 if self._rng.random() < 0.05 else 3]:
-            cells: list[int | float] = []
-            states = bytearray()
-            for series in series_set.series:
-                self._numbers[0] += 1 if self._noise == 0 else 1 + self._rng.randrange(self._noise)
-                gap = self._rng.random() < 0.02
-                states.append(CellState.NO_ANSWER if gap else CellState.VALUE)
-                number = float(self._numbers[0]) if series.value_type is ValueType.FLOAT64 else self._numbers[0]
-                cells.append(0 if gap else number)
-            tick = Tick(series_set.id, stamp_us // series_set.stamp_unit.us, tuple(cells), bytes(states))
-            given = {float(n) for n, state in zip(cells, states) if state == CellState.VALUE}
+        for tick in self._chips.read(stamp_us):
+            given = values_of(tick)
             self.taken |= given
             if not self._recorder.has_room():
                 self._refused |= given
             self._recorder.take([tick])
-        if self._rng.random() < self._alarm_share:
+        if self._chips.raises():
             self._recorder.alarm()
         self._step()
 
@@ -366,14 +325,13 @@ class VirtualGateway:
         path = self._runtime / JOURNAL
         head = Journal.head(path)
         assert head is not None
-        units = {series_set.id: series_set.stamp_unit.us for series_set, _ in SETS}
+        units = {series_set.id: series_set.stamp_unit.us for series_set, _ in self._chips.sets}
         waiting = [(tick.stamp * units[tick.set_id], tick) for tick in Journal.scan(path, head.outbox, head.committed)]
         newest = max((stamp for stamp, _ in waiting), default=0)
         oldest = newest - (stats.power_cut_window_s + PERIOD_S) * US_PER_S
         for stamp, tick in waiting:
             if stamp >= oldest:
-                states = tick.states or bytes(len(tick.raw))
-                self.excused |= {float(n) for n, state in zip(tick.raw, states) if state == CellState.VALUE}
+                self.excused |= values_of(tick)
         self.excused |= self._refused
         self._refused.clear()
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from simulator.disk import Disk, State, watching
 from simulator.lab.outcome import Plant, TrialResult
 from simulator.lab.verdict import Verdict, judge
+from simulator.virtual.chips import Budget
 from simulator.virtual.cloud import VirtualCloud
-from simulator.virtual.gateway import Budget, VirtualGateway
+from simulator.virtual.gateway import VirtualGateway
 from simulator.virtual.link import Link
 from simulator.virtual.store import Weather
 from simulator.virtual.world import World, seeded_entropy

@@ -12,7 +12,7 @@ import pytest
 
 from simulator.lab.outcome import Plant, TrialResult
 from simulator.lab.trials import RAM
-from simulator.virtual.gateway import Budget
+from simulator.virtual.chips import Budget
 from simulator.virtual.trial import budget_of, run_virtual
 
 SEEDS = range(60)
