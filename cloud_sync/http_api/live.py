@@ -62,7 +62,9 @@ class Live:
         if self._open.total() >= CLIENTS_MAX or self._closing.is_set():
             raise Busy(f"{self._open.total()} live streams are open; the most is {CLIENTS_MAX}. {help_}")
         if self._open[principal] >= CLIENTS_OF_ONE_MAX:
-            raise Busy(f"{CLIENTS_OF_ONE_MAX} of them are yours, the most of one token or session. {help_}")
+            raise Busy(
+                f"{CLIENTS_OF_ONE_MAX} live streams of this token or session are open, the most it may have. {help_}"
+            )
         self._open[principal] += 1
 
     def leave(self, principal: str) -> None:

@@ -113,7 +113,7 @@ def test_one_token_does_not_take_all_streams(cloud: Cloud, client: Client, monke
         for way in ways[:2]:
             assert held.enter_context(other.stream("GET", "/v1/live", params=asked, headers=way)).status_code == 200
         refused = other.get("/v1/live", params=asked, headers=ways[2])
-        assert (refused.status_code, "2 of them are yours" in refused.text) == (503, True)
+        assert (refused.status_code, "2 live streams of this token or session" in refused.text) == (503, True)
         assert held.enter_context(client.stream("GET", "/v1/live", params=asked)).status_code == 200
 
 
