@@ -67,7 +67,7 @@ def main() -> int:
         watched = measure(config, arguments.seconds)
         with process("edge_agent", "run", "-c", str(config)):
             wait_for_agent(config.parent / "run")
-            status_ms = cold_start_ms(sys.executable, "-m", "edge_agent.cli", "status", "-c", str(config))
+            status_ms = cold_start_ms(sys.executable, "-m", "edge_agent", "status", "-c", str(config))
             bare_ms = cold_start_ms(sys.executable, "-c", "pass")
     report.add("python with the same libraries", CASE, "rss_mb", floor_bytes() / 1e6, "MB")
     report.add(OURS, CASE, "rss_first_start_mb", first.rss_bytes / 1e6, "MB")
