@@ -401,6 +401,7 @@ async def test_a_link_that_breaks_is_no_error(cloud: Cloud) -> None:
     async with asyncio.timeout(30):
         while not cloud.ended("link"):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
+    assert cloud.ended("link") == 1
 
 
 # -- start and stop -------------------------------------------------------------------------------------------------

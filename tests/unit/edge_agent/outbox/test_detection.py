@@ -25,7 +25,7 @@ from edge_agent.detect.watched import Watch
 from edge_agent.errors import OutboxFull
 from edge_agent.outbox import alarm_rows
 from edge_agent.outbox import recorder as recorder_module
-from edge_agent.outbox.desk import ACTIVE, OFFSET, Desk
+from edge_agent.outbox.desk import ACTIVE, ACTIVE_BYTES_MAX, OFFSET, Desk
 from edge_agent.outbox.record import Entry
 from edge_agent.outbox.recorder import Recorder
 from tests.unit.edge_agent.detect import toys
@@ -383,6 +383,24 @@ def test_an_alarm_that_nobody_watches_any_more_ends(gateway: Gateway, session: S
     recorder.commit()
     raised, cleared = stored_alarms(recorder)
     assert (raised.id, cleared.phase, recorder.detection[1]) == (cleared.id, Phase.CLEARED, [])
+
+
+def test_a_memory_of_alarms_that_unpacks_without_end_is_left_behind() -> None:
+    """A damaged page must not cost the gateway its RAM: what follows the bound is not looked at."""
+    hot = SeriesSet(tuple(SeriesDef("oven", f"t{at}", "Cel") for at in range(1)))
+    desk = Desk(
+        Detector(BOOT, [Watch(hot, [], [Rule(0, "oven/t0", "Cel", RuleKind.HIGH, 10.0)])]),
+        {},
+        Anchor(0, 0, False, 0),
+        0,
+        lambda alarm: None,
+    )
+    desk.step([Entry(0, Tick(hot.id, 0, (20,)), Anchor(0, 0, False, 0))])
+    text = zlib.decompressobj().decompress(desk.changes(Anchor(0, 0, False, 0))[0][ACTIVE])
+    for blanks, known in ((0, 1), (ACTIVE_BYTES_MAX, 0)):
+        blob = zlib.compress(b" " * blanks + text)
+        again = Desk(Detector(BOOT, []), {ACTIVE: blob}, Anchor(0, 0, False, 0), 0, lambda alarm: None)
+        assert len(again.active) == known
 
 
 @pytest.mark.parametrize("blob", [b"", b"7", b"x", b"[7]", b'{"1": Infinity}', b"[" * 100_000, b"\xff"])
