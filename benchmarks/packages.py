@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGING = ROOT / "packaging/deb"
 METHOD = (
     "`packaging/deb/build.py` makes all three packages, as `make deb` does. size_mb is the file's, installed_mb the "
-    "control file's Installed-Size (MB = 10^6 bytes). cpu_s is what pip, strip and xz used for all of them (not with "
+    "control file's Installed-Size (MB = 10^6 bytes). cpu_s is what pip and xz used for all of them (not with "
     "--built); pip takes wheels from its cache where it has them. exposure is the level that `systemd-analyze "
     "security --offline=true` gives, 0 to 10. lintian's overridden tags have their reasons in "
     "packaging/deb/*/lintian-overrides."

@@ -42,7 +42,7 @@ HEAVY = {
     "sqlalchemy": ("cloud_sync/catalog/",),
     "minio": ("cloud_sync/storage/minio_store.py",),
     "urllib3": ("cloud_sync/storage/minio_store.py",),
-    "pyarrow": ("cloud_sync/http_api/arrow.py",),
+    "nanoarrow": ("cloud_sync/http_api/arrow.py",),
     "psycopg": (),  # SQLAlchemy loads it
     "pcodec": ("wire/",),
     "google": ("wire/v1/", "wire/messages.py", "wire/fetching.py", "cloud_sync/grpc_api/enrol.py"),

@@ -47,24 +47,6 @@ PRUNED = (
     "onnxruntime/transformers",
     "numpy/**/_*_tests.*.so",
     "Crypto/SelfTest",
-    "pyarrow/src",
-    # Arrow without the parts that talk to file systems and servers of others; what lib.so is linked against stays.
-    "pyarrow/libarrow_flight*",
-    "pyarrow/libarrow_python_flight*",
-    "pyarrow/libarrow_python_parquet*",
-    "pyarrow/libarrow_s3*",
-    "pyarrow/_acero*",
-    "pyarrow/_azurefs*",
-    "pyarrow/_dataset_orc*",
-    "pyarrow/_dataset_parquet*",
-    "pyarrow/_flight*",
-    "pyarrow/_gcsfs*",
-    "pyarrow/_hdfs*",
-    "pyarrow/_orc*",
-    "pyarrow/_parquet_encryption*",
-    "pyarrow/_pyarrow_cpp_tests*",
-    "pyarrow/_s3fs*",
-    "pyarrow/_substrait*",
 )
 
 # ELF header, e_machine at byte 18 (System V ABI, and the supplements for x86-64 and AArch64).
@@ -83,8 +65,6 @@ class Program:
     extra: str
     modules: tuple[str, ...]
     commands: tuple[tuple[str, str, str], ...]  # command, module that is started, module of its `main` for manuals
-    level: int  # of xz: 2 needs less than half of 6's CPU time and makes the agent a tenth larger
-    stripped: tuple[str, ...] = ()  # libraries without their symbols; those that are small or patched stay as they came
 
     @property
     def home(self) -> str:
@@ -103,7 +83,6 @@ PROGRAMS = {
         "edge",
         ("wire", "hardware", "edge_agent"),
         (("edge-agent", "edge_agent", "edge_agent.cli"),),
-        level=2,
     ),
     "cloud-sync": Program(
         "cloud-sync",
@@ -113,8 +92,6 @@ PROGRAMS = {
             ("cloud-sync", "cloud_sync.cli", "cloud_sync.cli"),
             ("edge-ota", "cloud_sync.ota_cli", "cloud_sync.ota_cli"),
         ),
-        level=6,
-        stripped=("pyarrow/*.so*", "sqlalchemy/**/*.so", "Crypto/**/*.so", "cryptography/**/*.so"),
     ),
 }
 
@@ -134,7 +111,6 @@ def lay_out(program: Program, arch: str, version: str, tree: Path) -> None:
         for path in sorted(site.glob(pattern), reverse=True):
             _remove(path)
     check_libraries(site, arch)
-    _strip(program, site)
     _link_duplicates(site)
     _make_interpreter(program, tree)
 
@@ -204,14 +180,6 @@ def check_libraries(site: Path, arch: str) -> None:
         machine = int.from_bytes(head[18:20], "little")
         if machine != ELF_MACHINES[arch]:
             raise ForeignLibrary(f"{path}: ELF machine {machine}, {arch} has {ELF_MACHINES[arch]}")
-
-
-def _strip(program: Program, site: Path) -> None:
-    libraries = [
-        str(path) for pattern in program.stripped for path in sorted(site.glob(pattern)) if not path.is_symlink()
-    ]
-    if libraries:
-        subprocess.run(["strip", "--strip-unneeded", *libraries], check=True)
 
 
 def _link_duplicates(site: Path) -> None:

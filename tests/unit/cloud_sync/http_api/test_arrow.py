@@ -52,6 +52,7 @@ def test_rows_are_those_of_json(client: Client, how: dict[str, dict[str, str]]) 
     read = table(client.get("/v1/query", params={**asked, **how.get("params", {})}, headers=how.get("headers")))
     assert read.column_names == ["time", "series", "unit", "value", "quality", "gap", "count", "min", "max"]
     assert read.schema.field("time").type == pa.timestamp("us", "UTC")
+    assert {read.schema.field(name).type for name in ("series", "unit", "gap")} == {pa.string()}
     rows = read.set_column(0, "time", read["time"].cast(pa.int64())).to_pylist()
     assert len(rows) == 180
     for series in plain["series"]:
@@ -96,8 +97,8 @@ def test_nothing_is_a_table_too(client: Client) -> None:
         assert read.num_rows == 0
 
 
-def test_pyarrow_is_not_loaded_before_it_is_asked_for() -> None:
-    program = "import sys, cloud_sync.http_api.app; print('pyarrow' in sys.modules)"
+def test_nanoarrow_is_not_loaded_before_it_is_asked_for() -> None:
+    program = "import sys, cloud_sync.http_api.app; print('nanoarrow' in sys.modules)"
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=Path.cwd())
     assert told.stdout.strip() == "False"
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from cloud_sync.http_api.arrow import rows_arrow
@@ -135,10 +137,19 @@ def test_rows_are_marked_in_every_format(cloud: Cloud) -> None:
         ("room/pressure", "100000.0", "60", "100000.0", "100000.0"),
     ]
     assert len(marked) == 5
-    pa = pytest.importorskip("pyarrow")
     table = pa.ipc.open_stream(rows_arrow(answer)).read_all().to_pylist()
     assert [row["count"] for row in table[:4]] == [60, 60, 60, 60]
     assert table[-1]["count"] is None
+
+
+def test_names_of_several_bytes_per_character_are_whole_in_arrow(cloud: Cloud) -> None:
+    cloud.store_segment("gw-a", EPOCH, raw(cloud, 0))
+    answer = cloud.query.rows(question(), 100)
+    names = ["Küche/µ", "室温/температура", ""]
+    lines = tuple(replace(line, name=name) for line, name in zip(answer.lines, names, strict=True))
+    table = pa.ipc.open_stream(rows_arrow(replace(answer, lines=lines))).read_all()
+    assert table["series"].to_pylist() == [names[number] for number in answer.rows.lines]
+    table.validate(full=True)
 
 
 def test_pages_hold_each_row_once_with_its_mark(cloud: Cloud) -> None:
