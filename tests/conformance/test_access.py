@@ -7,6 +7,7 @@ import sqlalchemy as sa
 
 from cloud_sync.catalog import audit_rows
 from cloud_sync.catalog.access import Access, Candidate, Joined
+from cloud_sync.catalog.actors import ACTOR_LOCAL
 from cloud_sync.catalog.catalog import Catalog
 from cloud_sync.catalog.identity_rows import Issued
 from cloud_sync.catalog.join_tokens import JoinTokens, TokenTerms
@@ -244,4 +245,4 @@ def test_the_audit_is_not_replaced_either(tokens: JoinTokens, catalog: Catalog) 
     assert isinstance(catalog, SqlCatalog)
     with pytest.raises(CatalogDown, match="only added to"), catalog._database.write() as connection:
         connection.exec_driver_sql(EVADE[connection.dialect.name])
-    assert [row.actor for row in catalog.audit.rows(9)] == ["command line"]
+    assert [row.actor for row in catalog.audit.rows(9)] == [ACTOR_LOCAL]

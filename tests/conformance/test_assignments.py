@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from cloud_sync.catalog import assignments as module
+from cloud_sync.catalog.actors import ACTOR_LOCAL
 from cloud_sync.catalog.assignments import Assignments, Desired
 from cloud_sync.catalog.catalog import Catalog
 from cloud_sync.catalog.identity_rows import Issued
@@ -50,7 +51,7 @@ def test_each_change_has_its_counter_and_its_audit_row(kept: SqlCatalog, assignm
     assert assignments.of("gw-b") == Desired(2, (newer,))
     told = [(row.actor, row.action, row.subject, row.detail) for row in kept.audit.rows(10)]
     assert ("maria", "ota.assign", "gw-b", "toy/1, before it nothing") in told
-    assert ("command line", "ota.assign", "gw-a", "toy/2, before it toy/1") in told
+    assert (ACTOR_LOCAL, "ota.assign", "gw-a", "toy/2, before it toy/1") in told
     assert len(told) == 5
     assert kept.audit.first_broken() is None
 

@@ -21,6 +21,7 @@ import pytest
 from cloud_sync.auth.credentials import Kind
 from cloud_sync.auth.roles import Role
 from cloud_sync.catalog.access import Candidate
+from cloud_sync.catalog.actors import ACTOR_LOCAL
 from cloud_sync.catalog.join_tokens import TokenTerms
 from cloud_sync.catalog.sql_catalog import SqlCatalog
 from cloud_sync.cli import main as cloud_sync
@@ -40,7 +41,7 @@ from wire.clock import SystemClock
 from wire.join import JOIN_METHOD, LEAVE_METHOD, RECOVER_METHOD, RENEW_METHOD, JoinToken
 from wire.messages import SYNC_METHOD
 
-LOCAL, KEYS = "command line", r"keys [0-9a-f]{12}(, [0-9a-f]{12})*"
+LOCAL, KEYS = re.escape(ACTOR_LOCAL), r"keys [0-9a-f]{12}(, [0-9a-f]{12})*"
 ID = "[0-9a-z]{10,12}"  # of a join token, or of anything else
 Row = tuple[str, str, str]  # patterns of actor, action and subject
 
@@ -301,7 +302,7 @@ RPCS: dict[str, tuple[Row, ...]] = {  # the rows that it leaves; none: it reads,
     SYNC_METHOD: (),
     rpcs.FETCH_METHOD: (),
     JOIN_METHOD: (
-        ("command line", "token.create", ID),
+        (LOCAL, "token.create", ID),
         (f"token {ID}", "gateway.request", f"gw-{ID}"),
         (f"token {ID}", "gateway.join", f"gw-{ID}"),
     ),

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from cloud_sync import ota_fleet_cli
+from cloud_sync.catalog.actors import ACTOR_LOCAL
 from cloud_sync.catalog.assignments import Standing
 from cloud_sync.catalog.sql_catalog import SqlCatalog
 from cloud_sync.rollout.standing import place_of
@@ -78,7 +79,7 @@ def test_an_assignment_is_written_down_once_and_audited() -> None:
     assert desired is not None
     assert [one.name for one in desired.releases] == [f"{FAMILY}/1"]
     actions = [(row["actor"], row["action"], row["subject"]) for row in told("cloud-sync audit")["changes"]]
-    assert actions[0] == ("command line", "ota.assign", "kiln-7")
+    assert actions[0] == (ACTOR_LOCAL, "ota.assign", "kiln-7")
     timed = told(f"edge-ota assign kiln-7 {FAMILY}/1 --from 2026-12-01T02:00+01:00 --until 2027-01-01")
     assert timed["changed"] == 1
     with catalog() as opened:
