@@ -109,6 +109,7 @@ class Driver:
 
     Config: ClassVar[type[DriverConfig]] = DriverConfig
     bus_kind: ClassVar[Literal["i2c", "serial", "none"]] = "none"
+    is_prompt: ClassVar[bool] = False  # no bus, and never waits (files of this machine): such sensors share a thread
     byte_bits: ClassVar[int] = 8  # data bits that it needs of a serial line; text does with 7
     addresses: ClassVar[Sequence[int]] = ()  # where `edge-agent detect` may look for the part on an I2C bus
 

@@ -85,13 +85,20 @@ def run_once(line: BusLine, clock: Clock) -> None:
             line.run_due()
             line.close()
 
-    thread = threading.Thread(target=cycle, name=f"bus {line.name}", daemon=True)
-    thread.start()
+    def start() -> threading.Thread:
+        thread = threading.Thread(target=cycle, name=f"bus {line.name}", daemon=True)
+        thread.start()
+        return thread
+
+    thread = start()
     while thread.is_alive():
         thread.join(WATCH_S)
         if line.watch.expire(clock.boottime_ns()):
-            line.take_over()
-            return
+            if not line.is_shared:
+                line.take_over()
+                return
+            line.set_aside()
+            thread = start()
 
 
 def show(sensors: list[dict[str, Any]]) -> None:

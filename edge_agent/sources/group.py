@@ -8,7 +8,7 @@ from edge_agent.sources.sensor import Sensor
 from hardware.driver import Raw
 from wire.clock import NS_PER_MS, NS_PER_S, NS_PER_US
 from wire.reading import CellState, Priority, Tick
-from wire.series import SeriesSet, StampUnit
+from wire.series import SERIES_PER_SET_MAX, SeriesSet, StampUnit
 
 Cells = list[Raw | CellState]
 
@@ -76,8 +76,12 @@ class PollGroup:
 
 
 def make_groups(sensors: Sequence[Sensor], start_ns: int) -> list[PollGroup]:
-    """Sensors of one bus as groups, by interval and priority; the shortest interval first."""
-    together: dict[tuple[float, Priority], list[Sensor]] = {}
+    """Sensors of one line as groups, by interval and priority; the shortest interval first. What is too much for one
+    set is several groups."""
+    together: dict[tuple[float, Priority], list[list[Sensor]]] = {}
     for sensor in sensors:
-        together.setdefault((sensor.plan.interval, sensor.plan.priority), []).append(sensor)
-    return [PollGroup(together[key], start_ns) for key in sorted(together)]
+        lists = together.setdefault((sensor.plan.interval, sensor.plan.priority), [[]])
+        if sum(len(each.flows) for each in [*lists[-1], sensor]) > SERIES_PER_SET_MAX:
+            lists.append([])
+        lists[-1].append(sensor)
+    return [PollGroup(each, start_ns) for key in sorted(together) for each in together[key]]

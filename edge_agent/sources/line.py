@@ -1,4 +1,4 @@
-"""One bus line: the groups of one physical bus (or of one sensor without a bus), run one after another.
+"""One bus line: the groups of one physical bus, of one sensor without a bus, or of all that are prompt.
 
 The core without a thread: whoever calls `run_due` blocks for as long as the parts take. `BusThread` is the thread
 round it, `Sources` watches the deadlines from outside.
@@ -59,6 +59,11 @@ class Watch:
                 if self.abandoned:
                     raise Abandoned
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether the call has not returned; once it has after `expire`, its thread ends."""
+        return self._deadline_ns is not None
+
     def expire(self, now_ns: int) -> bool:
         """True when a call is past its deadline: its thread is abandoned from this moment."""
         with self._lock:
@@ -83,19 +88,25 @@ class BusLine:
         self._timeouts = 0
         self._clock = clock
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether its sensors have nothing in common but the thread."""
+        return self._open_bus is None and len(self.sensors) > 1
+
     def next_due_ns(self) -> int:
-        """Boottime of the next cycle."""
-        return min(group.due_ns for group in self.groups)
+        """Boottime of the next cycle; 0 while one that was begun waits for its end."""
+        return 0 if self.cycle is not None else min(group.due_ns for group in self.groups)
 
     def run_due(self) -> list[Tick]:
         """Run every group that is due and return the ticks. Raises Abandoned (see `Watch.call`)."""
         ticks = []
+        cycle = self.cycle  # one that a thread before this one left unfinished
         for group in self.groups:
+            if cycle is not None and cycle.group is group:
+                ticks.append(self._finish(cycle))
             if group.due_ns <= self._clock.boottime_ns():
-                tick = self._run(group)
-                if tick is not None:
-                    ticks.append(tick)
-        return ticks
+                ticks.append(self._finish(group.begin(self._clock.boottime_ns())))
+        return [tick for tick in ticks if tick is not None]
 
     def substitute_due(self, culprit: Sensor | None) -> list[Tick]:
         """The same ticks with nothing but gaps, for a line that is in quarantine: nobody is asked."""
@@ -112,19 +123,37 @@ class BusLine:
 
         Nothing is closed here: the hanging call may still use it. Returns the sensor that hangs, and its ticks.
         """
-        culprit, cycle = self.watch.sensor, self.cycle
-        self.watch, self.cycle = Watch(self._clock), None
+        culprit, cycle = self._give_up(), self.cycle
+        self.cycle = None
         now_ns = self._clock.boottime_ns()
         for sensor in self.sensors:
             sensor.driver = None
             if sensor is not culprit:
                 sensor.suspend(f'"{self.name}" hangs', now_ns)
-        if culprit is not None:
-            error = DeviceTimeout(f"the driver did not return within {culprit.plan.timeout:g} s")
-            culprit.mark_failed(error, now_ns)
-            culprit.backoff.fail(now_ns)
         tick = self._substitute(cycle, culprit) if cycle is not None else None
         return culprit, [tick] if tick is not None else []
+
+    def set_aside(self) -> Sensor | None:
+        """As `take_over`, of a line whose sensors have nothing in common but the thread: the one that hangs is asked
+        again when its call has returned; another thread finishes the cycle for the others. Returns the one that hangs.
+        """
+        watch = self.watch
+        culprit = self._give_up()
+        if culprit is not None:
+            culprit.driver = None
+            culprit.hangs_in = watch
+            if self.cycle is not None:
+                self.cycle.fill_gap(culprit, culprit.reason)
+        return culprit
+
+    def _give_up(self) -> Sensor | None:
+        """The sensor whose call hangs: it has failed. From now on its thread is nobody's."""
+        culprit, self.watch = self.watch.sensor, Watch(self._clock)
+        if culprit is not None:
+            now_ns = self._clock.boottime_ns()
+            culprit.mark_failed(DeviceTimeout(f"the driver did not return within {culprit.plan.timeout:g} s"), now_ns)
+            culprit.backoff.fail(now_ns)
+        return culprit
 
     def close(self) -> None:
         """Leave parts and bus quiet. Raises Abandoned."""
@@ -132,10 +161,11 @@ class BusLine:
             self._close_sensor(sensor)
         self._close_bus()
 
-    def _run(self, group: PollGroup) -> Tick | None:
-        self.cycle = cycle = group.begin(self._clock.boottime_ns())
-        waits = {sensor: self._trigger(sensor, cycle) for sensor in group.sensors}
-        while (wait_s := max(waits.values())) > 0:
+    def _finish(self, cycle: Cycle) -> Tick | None:
+        """Ask every sensor of the cycle that is not in it yet."""
+        self.cycle, group = cycle, cycle.group
+        waits = {sensor: self._trigger(sensor, cycle) for sensor in group.sensors if sensor not in cycle}
+        while (wait_s := max(waits.values(), default=0)) > 0:
             self._clock.sleep(wait_s)
             waits = {sensor: self._proceed(sensor, cycle) for sensor in waits if waits[sensor] > 0}
         for sensor in group.sensors:
@@ -157,7 +187,10 @@ class BusLine:
             cycle.fill_gap(sensor, CellState.ABSENT)
             return 0.0
         now_ns = self._clock.boottime_ns()
-        if sensor.driver is None and now_ns < max(sensor.backoff.due_ns, self._backoff.due_ns):
+        if sensor.driver is None and (
+            now_ns < max(sensor.backoff.due_ns, self._backoff.due_ns)
+            or (sensor.hangs_in is not None and sensor.hangs_in.is_busy)
+        ):
             cycle.fill_gap(sensor, sensor.reason)
             return 0.0
         try:
@@ -211,6 +244,7 @@ class BusLine:
                 log.info('bus "%s" is back', self.name)
             self.error = ""
             self._backoff.reset()
+        sensor.hangs_in = None
         driver = sensor.plan.driver(sensor.plan.config, watch.bus)
         self._call(sensor, driver.open)
         return driver

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from edge_agent.config.model import SensorPlan
 from edge_agent.config.values import show_duration
@@ -22,6 +22,9 @@ from hardware.errors import (
 )
 from wire.clock import NS_PER_S
 from wire.reading import CellState
+
+if TYPE_CHECKING:
+    from edge_agent.sources.line import Watch
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +78,7 @@ class Sensor:
         self.error = ""  # empty: it works
         self.reason: CellState = CellState.NOT_READY  # of the gap while it is closed
         self.ended = False
+        self.hangs_in: Watch | None = None  # the call that it was set aside for: not asked again before that returns
         self._lost_ns = 0
         self._is_told = False  # that it is lost; a loss with its bus is told by the bus, and so is that one's end
         self._told: set[str] = set()  # channels that failed alone

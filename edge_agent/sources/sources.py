@@ -2,7 +2,8 @@
 
 A driver that does not return within its deadline is left behind with its thread: its cycle ends with what was read,
 its cells are gaps with TIMEOUT, its neighbours' with BUS_DOWN, and after a pause a new thread opens the bus anew.
-Nobody waits for it but its own bus.
+Nobody waits for it but its own bus. Prompt sensors share a thread, but no bus: a new thread goes on with the others at
+once, and the one that hangs is asked again when its call has returned.
 """
 
 from __future__ import annotations
@@ -25,15 +26,17 @@ TIMEOUT_SHARE = 4  # other lines are looked at so often within the shortest time
 GUARD_PERIOD_S_MAX = 0.5  # and at least so often
 WAIT_S_MAX = 2.0  # a line looks up at least so often, so that the watchdog sees it alive
 LEFT_BEHIND_MAX = 3  # hanging threads of one line; with more, it waits for one of them to return
+PROMPT = "this machine"  # the line of prompt sensors
 
 Take = Callable[[Sequence[Tick]], None]
 
 
 def make_lines(plans: Sequence[SensorPlan], buses: Mapping[str, BusSection], clock: Clock) -> list[BusLine]:
-    """One line per bus that is used, and one per sensor without a bus."""
+    """One line per bus that is used, one for all prompt sensors, and one per other sensor without a bus."""
     together: dict[str, list[SensorPlan]] = {}
     for plan in plans:
-        together.setdefault(plan.bus or f"sensor {plan.id}", []).append(plan)
+        alone = PROMPT if plan.driver.is_prompt else f"sensor {plan.id}"
+        together.setdefault(plan.bus or alone, []).append(plan)
     lines = []
     for name, group in together.items():
         opener = bus_opener(buses[group[0].bus]) if group[0].bus else None
@@ -175,6 +178,9 @@ class Sources:
                 self._hand(line.substitute_due(post.culprit))
                 self._try_again(post, now_ns)
             elif line.watch.expire(now_ns):
+                if line.is_shared:
+                    self._go_on(post)
+                    continue
                 post.left_behind.append(post.thread)
                 post.culprit, ticks = line.take_over()
                 post.in_quarantine = True
@@ -188,6 +194,12 @@ class Sources:
             elif post.backoff.due_ns and self._works(line):
                 post.backoff.reset()
                 log.info('"%s" is out of quarantine', line.name)
+
+    def _go_on(self, post: _Post) -> None:
+        """The others have nothing to do with the one that hangs."""
+        post.thread.line.set_aside()
+        post.thread = BusThread(post.thread.line, self._take, self._clock)
+        post.thread.start()
 
     def _try_again(self, post: _Post, now_ns: int) -> None:
         post.left_behind = [thread for thread in post.left_behind if thread.is_running]

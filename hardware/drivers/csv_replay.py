@@ -67,6 +67,7 @@ class CsvReplay(Driver):
     """One file. A cell that is empty or no number is a gap of its channel alone."""
 
     Config = CsvReplayConfig
+    is_prompt = True
 
     @classmethod
     def channels_of(cls, config: CsvReplayConfig) -> Sequence[Channel]:

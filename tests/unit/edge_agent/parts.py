@@ -99,6 +99,10 @@ class TwoChannels(ScriptDriver):
     CHANNELS = (Channel("left", "count"), Channel("right", "count"))
 
 
+class Prompt(ScriptDriver):
+    is_prompt = True
+
+
 def channel_plan(channel: Channel | None = None, stale: float = 30.0, **said: Any) -> ChannelPlan:
     """A channel with nothing said of it but `said`."""
     return ChannelPlan(channel=channel or Channel("level", "count"), stale=stale, **said)

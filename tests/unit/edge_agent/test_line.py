@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from edge_agent.sources import group
 from edge_agent.sources.group import make_groups
 from edge_agent.sources.line import Abandoned, Watch
 from edge_agent.sources.sensor import REASONS, Sensor, reason_of
@@ -284,6 +285,62 @@ def test_a_call_within_its_deadline_cannot_expire() -> None:
     assert watch.call(None, 0.5, lambda: watch.expire(clock.boottime_ns())) is False
     clock.move(10)
     assert not watch.expire(clock.boottime_ns())
+
+
+def test_a_line_of_parts_without_a_bus_goes_on_where_one_of_them_hangs() -> None:
+    clock = ManualClock(5_000 * MS)
+    first, hangs, last = Script(), Script(), Script()
+    line = line_of(clock, *[sensor_plan(name, script) for name, script in zip("ahz", (first, hangs, last))])
+
+    def hang() -> Sequence[Cell]:
+        hangs.read = lambda: [9]
+        clock.move(0.5)
+        assert line.watch.expire(clock.boottime_ns())
+        assert line.set_aside() is line.sensors[1]
+        return [9]
+
+    hangs.read = hang
+    with pytest.raises(Abandoned):
+        line.run_due()
+    assert line.next_due_ns() <= clock.boottime_ns()
+    (finished,) = line.run_due()  # by another thread
+    assert (finished.stamp, finished.raw, finished.states) == (5_000, (1, 0, 1), bytes([0, CellState.TIMEOUT, 0]))
+    clock.move(0.5)
+    (after,) = line.run_due()
+    assert (after.stamp, after.raw, after.states) == (6_000, (1, 9, 1), None)
+    assert [script.opened for script in (first, hangs, last)] == [1, 2, 1]  # its call has returned: it is tried again
+
+
+def test_one_that_is_set_aside_is_not_asked_before_its_call_returns() -> None:
+    clock = ManualClock()
+    hangs = Script()
+    line = line_of(clock, sensor_plan("h", hangs), sensor_plan("a", Script()))
+    asked = []
+
+    def hang() -> Sequence[Cell]:
+        hangs.read = lambda: [9]
+        clock.move(1.5)
+        assert line.watch.expire(clock.boottime_ns())
+        line.set_aside()
+        for _ in range(20):
+            clock.move(30)
+            asked.append(line.run_due()[-1].states)
+        return [9]
+
+    hangs.read = hang
+    with pytest.raises(Abandoned):
+        line.run_due()
+    assert set(asked) == {bytes([CellState.TIMEOUT, 0])}
+    assert hangs.opened == 1
+    clock.move(1)
+    assert line.run_due()[-1].states is None
+
+
+def test_what_one_set_cannot_hold_is_several_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(group, "SERIES_PER_SET_MAX", 5)
+    sensors = [Sensor(sensor_plan(name, Script(), driver=TwoChannels)) for name in "abcde"]
+    groups = make_groups(sensors, 0)
+    assert [[sensor.name for sensor in each.sensors] for each in groups] == [["a", "b"], ["c", "d"], ["e"]]
 
 
 def test_what_was_read_before_a_hang_is_kept() -> None:

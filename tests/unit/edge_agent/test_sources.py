@@ -8,12 +8,14 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
+from edge_agent.commands.read import run_once
+from edge_agent.config.drivers import Drivers
 from edge_agent.config.model import I2cSection
 from edge_agent.sources import sensor
 from edge_agent.sources.sources import Sources, make_lines
 from hardware.driver import Cell
 from hardware.errors import DeviceNoAnswer
-from tests.unit.edge_agent.parts import Bus, S, Script, Taken, line_of, sensor_plan
+from tests.unit.edge_agent.parts import Bus, Prompt, S, Script, Taken, line_of, sensor_plan
 from wire.clock import SystemClock
 from wire.reading import CellState, Tick
 
@@ -179,3 +181,67 @@ def test_stop_waits_once_for_a_part_that_does_not_return_in_time(hanging: Hangin
     assert sources.stop(0.3) == ["sensor slow"]
     assert sources.stop(0.3) == ["sensor slow"]
     assert time.monotonic() - began < 0.5
+
+
+def test_prompt_sensors_share_a_line_and_a_tick() -> None:
+    plans = [sensor_plan(name, Script(), driver=Prompt, interval=1) for name in "abc"]
+    plans += [sensor_plan("d", Script()), sensor_plan("e", Script(), driver=Prompt, interval=2)]
+    lines = make_lines(plans, {}, CLOCK)
+    assert [(line.name, [sensor.name for sensor in line.sensors]) for line in lines] == [
+        ("this machine", ["a", "b", "c", "e"]),
+        ("sensor d", ["d"]),
+    ]
+    assert [[sensor.name for sensor in group.sensors] for group in lines[0].groups] == [["a", "b", "c"], ["e"]]
+
+
+def test_a_prompt_part_that_hangs_costs_the_others_nothing_and_comes_back(hanging: Hanging) -> None:
+    taken = Taken()
+    scripts = [Script(), hanging, Script()]
+    plans = [
+        sensor_plan(name, script, driver=Prompt, interval=0.05, timeout=0.1) for name, script in zip("aHz", scripts)
+    ]
+    (line,) = make_lines(plans, {}, CLOCK)
+    sources = Sources([line], taken, CLOCK)
+    sources.start()
+    gap = bytes([0, CellState.TIMEOUT, 0])
+    ticks = taken.wait_for(lambda ticks: len(ticks) >= 10)
+    assert {tick.states for tick in ticks} == {gap}
+    assert [tick.stamp for tick in ticks] == sorted({tick.stamp for tick in ticks})
+    assert hanging.reads == 1  # nobody else waits for it
+    assert sources.quarantined() == []
+    assert sources.is_alive(CLOCK.boottime_ns(), 5)
+    hanging.hangs = False
+    hanging.let_go.set()
+    taken.wait_for(lambda ticks: ticks[-1].states is None, 15)
+    assert sources.stop(5) == []
+
+
+def test_prompt_parts_that_all_hang_leave_one_thread_each_behind(hanging: Hanging) -> None:
+    taken = Taken()
+    plans = [sensor_plan(name, hanging, driver=Prompt, interval=0.02, timeout=0.05) for name in "abc"]
+    (line,) = make_lines(plans, {}, CLOCK)
+    sources = Sources([line], taken, CLOCK)
+    sources.start()
+    gap = bytes([CellState.TIMEOUT] * 3)
+    ticks = taken.wait_for(lambda ticks: len(ticks) >= 20)
+    assert {tick.states for tick in ticks} == {gap}
+    assert len([thread for thread in threading.enumerate() if thread.name == "bus this machine"]) == 4
+    assert hanging.reads == 3
+    assert sources.stop(5) == []
+
+
+def test_one_read_on_the_command_line_leaves_a_prompt_part_behind_too(hanging: Hanging) -> None:
+    plans = [
+        sensor_plan(name, script, driver=Prompt, timeout=0.1)
+        for name, script in zip("aHz", (Script(), hanging, Script()))
+    ]
+    (line,) = make_lines(plans, {}, CLOCK)
+    run_once(line, CLOCK)
+    assert [sensor.flows[0].values for sensor in line.sensors] == [1, 0, 1]
+    assert "did not return" in line.sensors[1].error
+
+
+def test_no_driver_of_a_bus_is_prompt_and_replayed_files_are() -> None:
+    drivers = {name: Drivers().load(name) for name in Drivers().names()}
+    assert {name for name, driver in drivers.items() if driver.is_prompt} == {"csv-replay"}
+    assert all(driver.bus_kind == "none" for driver in drivers.values() if driver.is_prompt)
