@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import RLock
+from typing import Self
 
 from edge_agent.errors import AgentError
 from edge_agent.outbox.batch import Batch, Written, store
@@ -63,7 +64,7 @@ class Recorder:
         boot_id: str,
         machine_id: str,
         options: OutboxOptions | None = None,
-    ) -> Recorder:
+    ) -> Self:
         """Lock the state directory, bring outbox and journal to where they stopped, mint an epoch if need be.
 
         What a killed process left in the journal is committed with the first commit.

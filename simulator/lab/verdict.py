@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter
@@ -66,8 +66,11 @@ def judge(
     found: Stored,
     ledger: Sequence[EpochLedger],
     reasons: Collection[LossReason],
+    given: Mapping[int, RangeSet] | None = None,
 ) -> Verdict:
-    """What one gateway took against what the cloud stores under its name. `reasons`: losses that the faults explain."""
+    """What one gateway took against what the cloud stores under its name. `reasons`: losses that the faults explain.
+
+    `given`: by epoch the Seq numbers that cells have, where that is known; a tombstone over others explains nothing."""
     taken, excused, stored = set(taken), set(excused), found.values.keys()
     missing = taken - stored
     verdict = Verdict(
@@ -80,7 +83,8 @@ def judge(
     )
     said = verdict.broken
     # A power cut's tombstone is an estimate; every other one counts exactly what it names.
-    given_up = sum(s.count for line in ledger for s in _once(line) if s.reason is not LossReason.POWER_CUT)
+    told = [stone for line in ledger for stone in _once(line) if stone.reason is not LossReason.POWER_CUT]
+    given_up = sum(stone.count for stone in told) - sum(_of_nobody(stone, given) for stone in told)
     unexplained = missing - excused
     verdict.lost = max(0, len(unexplained) - given_up)
     if verdict.lost:
@@ -101,6 +105,13 @@ def judge(
     said += _order(found.points) + _closing(ledger)
     verdict.broken = [f"{name}: {text}" for text in said]
     return verdict
+
+
+def _of_nobody(stone: Tombstone, given: Mapping[int, RangeSet] | None) -> int:
+    """How many of its numbers no cell ever had: a damaged counter skipped them."""
+    if given is None:
+        return 0
+    return (RangeSet([(stone.first, stone.end)]) - given.get(stone.epoch, RangeSet())).count
 
 
 def _once(line: EpochLedger) -> list[Tombstone]:

@@ -11,11 +11,11 @@ from edge_agent.errors import AgentError, OutboxFull, StateBusy
 from edge_agent.outbox.journal import Journal
 from edge_agent.outbox.opening import JOURNAL, OUTBOX
 from edge_agent.outbox.options import KIB, OutboxOptions
-from edge_agent.outbox.recorder import Recorder
 from edge_agent.writer import Writer
 from simulator.disk import Disk, State
 from simulator.virtual.chips import PERIOD_S, Budget, Chips, values_of
 from simulator.virtual.link import Link, Listener, Stream
+from simulator.virtual.numbering import NumberedRecorder, Numbers
 from simulator.virtual.world import MachineClock, Pause, World
 from wire.clock import US_PER_S
 from wire.messages import GatewayFrames
@@ -65,6 +65,7 @@ class VirtualGateway:
         """`numbers`: see `Chips`. `card`: whose copy this box has."""
         self.name = name
         self.taken: set[float] = set()
+        self.given: Numbers = {}
         self.excused: set[float] = set()  # in RAM when the power went, and no older than the window that is printed
         self.sampling = True
         self.deaths: list[str] = []  # of processes that ended by themselves
@@ -112,11 +113,14 @@ class VirtualGateway:
         boot = f"{self._folder.name}-boot-{self._boots}"
         self._pause.go_on()
         try:
-            recorder = Recorder.open(self._state, self._runtime, self.clock, boot, self._machine_id, self._options)
+            recorder = NumberedRecorder.open(
+                self._state, self._runtime, self.clock, boot, self._machine_id, self._options
+            )
         except AgentError as error:
             self._note(error)
             self._world.after(RESTART_S, self._start)
             return
+        recorder.given = self.given
         self._recorder = recorder
         try:
             self._assemble(recorder)
@@ -128,10 +132,11 @@ class VirtualGateway:
         self._turn()
         self._connect()
 
-    def _assemble(self, recorder: Recorder) -> None:
+    def _assemble(self, recorder: NumberedRecorder) -> None:
         for series_set, priority in self._chips.sets:
             recorder.register(series_set, priority)
         self._view = recorder.view()
+        recorder.note(self._view.offers())
         self._writer = Writer(recorder, self._committed, self.clock)
         identity = Identity(self._machine_id.encode()[-16:], "0.1", "c1")
         self._sync = Machine(self._view, self._sync_options, identity, random.Random(self._rng.random()))
@@ -218,6 +223,8 @@ class VirtualGateway:
         stream, sync = self._stream, self._sync
         try:
             frames = ask()
+            if self._recorder.epoch not in self.given:  # it began with what an older one had
+                self._recorder.note(self._view.offers())
             if stream is not None:
                 for frame in frames:
                     stream.up(self._frames.encode(frame))

@@ -15,6 +15,7 @@ from simulator.virtual.chips import Budget
 from simulator.virtual.cloud import VirtualCloud
 from simulator.virtual.gateway import VirtualGateway
 from simulator.virtual.link import Link
+from simulator.virtual.numbering import merged
 from simulator.virtual.store import Weather
 from simulator.virtual.world import World, seeded_entropy
 from wire.reading import LossReason
@@ -154,7 +155,9 @@ class VirtualTrial:
             boxes = [box for box in self.boxes if box.name == name]
             taken = set().union(*(box.taken for box in boxes))
             excused = set().union(*(box.excused for box in boxes))
-            verdict.add(judge(name, taken, excused, self.cloud.stored(name), self.cloud.catalog.ledger(name), reasons))
+            given = merged(box.given for box in boxes)
+            ledger = self.cloud.catalog.ledger(name)
+            verdict.add(judge(name, taken, excused, self.cloud.stored(name), ledger, reasons, given))
 
     def _fault(self, kind: str, at: int) -> None:
         rng = random.Random(at)

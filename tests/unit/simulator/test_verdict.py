@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import pytest
@@ -11,6 +11,7 @@ import pytest
 from cloud_sync.catalog.catalog import EpochEnd, EpochLedger
 from simulator.lab.stored import Point, Stored
 from simulator.lab.verdict import Verdict, judge
+from wire.ranges import RangeSet
 from wire.reading import LossReason, Tombstone
 
 EPOCH = 7
@@ -34,8 +35,9 @@ def verdict(
     taken: Collection[float] = (1.0, 2.0, 3.0, 4.0),
     excused: Collection[float] = (),
     reasons: Collection[LossReason] = (),
+    given: Mapping[int, RangeSet] | None = None,
 ) -> Verdict:
-    return judge("gw", taken, excused, found, [line], reasons)
+    return judge("gw", taken, excused, found, [line], reasons, given)
 
 
 @pytest.mark.parametrize(
@@ -93,3 +95,15 @@ def test_a_roll_up_tells_of_no_more_than_was_thinned() -> None:
     assert wrong.broken == ["gw: roll-ups stand for 3 values, and 2 are recorded as thinned"]
     invented = verdict(replace(found, bounds={3.0, 5.0}), line, reasons=[LossReason.THINNED])
     assert invented.broken == ["gw: roll-ups tell of 1 values that no chip gave out, [5.0]"]
+
+
+def test_numbers_of_no_reading_hide_no_loss() -> None:
+    """A counter that a flipped bit moved gives up three numbers, and the cloud closes its ledger with them."""
+    stone = Tombstone(EPOCH, 3, 6, LossReason.HOLE, 3)
+    line = replace(LINE, taken=6, stored=3, tombstoned=3, tombstones=(stone,))
+    found, reasons = stored(1.0, 2.0, 3.0), [LossReason.HOLE]
+    assert verdict(found, line, reasons=reasons, given={EPOCH: RangeSet([(0, 4)])}).broken == []
+    for given in ({EPOCH: RangeSet([(0, 3)])}, {}):
+        told = verdict(found, line, reasons=reasons, given=given)
+        assert told.broken == ["gw: 1 of 4 values are lost, 0 are recorded as given up, [4.0]"]
+        assert told.lost == 1
