@@ -82,6 +82,7 @@ class BusLine:
         self.groups: list[PollGroup] = make_groups(self.sensors, clock.boottime_ns())
         self.watch = Watch(clock)
         self.cycle: Cycle | None = None
+        self._ticks: list[Tick] = []  # finished, and not handed out yet: they outlive a hang in a later group
         self.error = ""  # of the bus; empty: it is open, or there is none
         self._open_bus = open_bus
         self._backoff = Backoff()
@@ -99,29 +100,25 @@ class BusLine:
 
     def run_due(self) -> list[Tick]:
         """Run every group that is due and return the ticks. Raises Abandoned (see `Watch.call`)."""
-        ticks = []
         cycle = self.cycle  # one that a thread before this one left unfinished
         for group in self.groups:
             if cycle is not None and cycle.group is group:
-                ticks.append(self._finish(cycle))
+                self._keep(self._finish(cycle))
             if group.due_ns <= self._clock.boottime_ns():
-                ticks.append(self._finish(group.begin(self._clock.boottime_ns())))
-        return [tick for tick in ticks if tick is not None]
+                self._keep(self._finish(group.begin(self._clock.boottime_ns())))
+        return self._kept()
 
     def substitute_due(self, culprit: Sensor | None) -> list[Tick]:
         """The same ticks with nothing but gaps, for a line that is in quarantine: nobody is asked."""
-        ticks = []
         for group in self.groups:
             if group.due_ns <= self._clock.boottime_ns():
-                tick = self._substitute(group.begin(self._clock.boottime_ns()), culprit)
-                if tick is not None:
-                    ticks.append(tick)
-        return ticks
+                self._keep(self._substitute(group.begin(self._clock.boottime_ns()), culprit))
+        return self._kept()
 
     def take_over(self) -> tuple[Sensor | None, list[Tick]]:
         """The line's thread hangs in a call: end its cycle with what was read, and forget its drivers and bus.
 
-        Nothing is closed here: the hanging call may still use it. Returns the sensor that hangs, and its ticks.
+        Nothing is closed here: the hanging call may still use it. Returns the sensor that hangs, and the ticks.
         """
         culprit, cycle = self._give_up(), self.cycle
         self.cycle = None
@@ -130,8 +127,9 @@ class BusLine:
             sensor.driver = None
             if sensor is not culprit:
                 sensor.suspend(f'"{self.name}" hangs', now_ns)
-        tick = self._substitute(cycle, culprit) if cycle is not None else None
-        return culprit, [tick] if tick is not None else []
+        if cycle is not None:
+            self._keep(self._substitute(cycle, culprit))
+        return culprit, self._kept()
 
     def set_aside(self) -> Sensor | None:
         """As `take_over`, of a line whose sensors have nothing in common but the thread: the one that hangs is asked
@@ -154,6 +152,14 @@ class BusLine:
             culprit.mark_failed(DeviceTimeout(f"the driver did not return within {culprit.plan.timeout:g} s"), now_ns)
             culprit.backoff.fail(now_ns)
         return culprit
+
+    def _keep(self, tick: Tick | None) -> None:
+        if tick is not None:
+            self._ticks.append(tick)
+
+    def _kept(self) -> list[Tick]:
+        ticks, self._ticks = self._ticks, []
+        return ticks
 
     def close(self) -> None:
         """Leave parts and bus quiet. Raises Abandoned."""

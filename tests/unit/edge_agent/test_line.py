@@ -7,7 +7,7 @@ import pytest
 
 from edge_agent.sources import group
 from edge_agent.sources.group import make_groups
-from edge_agent.sources.line import Abandoned, Watch
+from edge_agent.sources.line import Abandoned, BusLine, Watch
 from edge_agent.sources.sensor import REASONS, Sensor, reason_of
 from hardware.driver import Cell
 from hardware.errors import (
@@ -21,7 +21,7 @@ from hardware.errors import (
     EndOfData,
 )
 from tests.unit.edge_agent.parts import MS, Bus, ManualClock, Script, TwoChannels, line_of, sensor_plan
-from wire.reading import CellState, Priority
+from wire.reading import CellState, Priority, Tick
 
 
 def raising(error: Exception) -> Script:
@@ -341,6 +341,33 @@ def test_what_one_set_cannot_hold_is_several_groups(monkeypatch: pytest.MonkeyPa
     sensors = [Sensor(sensor_plan(name, Script(), driver=TwoChannels)) for name in "abcde"]
     groups = make_groups(sensors, 0)
     assert [[sensor.name for sensor in each.sensors] for each in groups] == [["a", "b"], ["c", "d"], ["e"]]
+
+
+@pytest.mark.parametrize("on_bus", [True, False])
+def test_what_other_groups_read_before_a_hang_is_kept(on_bus: bool) -> None:
+    """The group of the shorter interval is through when one of the longer hangs."""
+    clock, hangs = ManualClock(5_000 * MS), Script()
+    plans = [
+        sensor_plan(name, script, interval=s) for name, script, s in zip("abc", (Script(), hangs, Script()), (1, 5, 5))
+    ]
+    line = line_of(clock, *plans, open_bus=Bus if on_bus else None)
+    ticks: list[Tick] = []
+
+    def hang() -> Sequence[Cell]:
+        clock.move(0.5)
+        assert line.watch.expire(clock.boottime_ns())
+        if on_bus:
+            ticks.extend(line.take_over()[1])
+        else:
+            line.set_aside()
+        return [9]
+
+    hangs.read = hang
+    with pytest.raises(Abandoned):
+        line.run_due()
+    if not on_bus:
+        ticks += line.run_due()  # by another thread
+    assert [tick.raw for tick in ticks] == [(1,), (0, 0) if on_bus else (0, 1)]
 
 
 def test_what_was_read_before_a_hang_is_kept() -> None:
