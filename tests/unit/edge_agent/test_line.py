@@ -7,7 +7,7 @@ import pytest
 
 from edge_agent.sources import group
 from edge_agent.sources.group import make_groups
-from edge_agent.sources.line import Abandoned, BusLine, Watch
+from edge_agent.sources.line import Abandoned, Watch
 from edge_agent.sources.sensor import REASONS, Sensor, reason_of
 from hardware.driver import Cell
 from hardware.errors import (
