@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from pathlib import Path
@@ -106,7 +106,9 @@ class CsvReplay(Driver):
             header = self._next_row()
             if header is None:
                 raise EndOfData(f"{path}: the file is empty")
-            self._places = [(column, self._place_of(column, header), column.step) for column in self.config.columns]
+            self._places = [
+                (column, self._place_of(column, header), quick_parser(column.step)) for column in self.config.columns
+            ]
         except DeviceError:
             self.close()
             raise
@@ -119,7 +121,13 @@ class CsvReplay(Driver):
             row = self._next_row()
         if row is None:
             raise EndOfData(f"{self._where}: no more rows. Set loop = true to begin again")
-        return [self._cell(column, place, step, row) for column, place, step in self._places]
+        cells: list[Cell] = []
+        for column, place, quick in self._places:
+            try:
+                cells.append(quick(row[place]))
+            except (ValueError, IndexError):
+                cells.append(self._cell(column, place, row))
+        return cells
 
     def close(self) -> None:
         """See `Driver`."""
@@ -155,7 +163,8 @@ class CsvReplay(Driver):
         guess = f" Did you mean {close[0]!r}?" if close else f" It has: {', '.join(header)}"
         raise DeviceMismatch(f"{self._where}: no column {column.header!r}.{guess}")
 
-    def _cell(self, column: Column, place: int, step: Fraction | None, row: list[str]) -> Cell:
+    def _cell(self, column: Column, place: int, row: list[str]) -> Cell:
+        """Whatever a cell may hold; what a plain one holds is for `quick_parser`."""
         try:
             text = row[place].strip()
         except IndexError:
@@ -163,7 +172,7 @@ class CsvReplay(Driver):
         if not text:
             return DeviceNotReady(f"{self._where}: {column.header} is empty")
         try:
-            return parse(text, step)
+            return parse(text, column.step)
         except DeviceError as error:
             return DeviceDataBad(f"{self._where}: {column.header}: {error}")
 
@@ -175,6 +184,33 @@ def open_text(path: str) -> TextIO:
 
         return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
     return Path(path).open(encoding="utf-8-sig", newline="")
+
+
+def quick_parser(step: Fraction | None) -> Callable[[str], int | float]:
+    """As `parse`, several times as fast, for digits with at most as many decimals as a decimal step has; ValueError for
+    all else."""
+    if step is None:
+        return float
+    decimals = len(str(step.denominator)) - 1
+    if step != Fraction(1, 10**decimals):
+        return _refuse
+    zeros = ["0" * (decimals - given) for given in range(decimals + 1)]
+
+    def count(text: str) -> int:
+        whole, _, rest = text.partition(".")
+        given = len(rest)
+        if given > decimals or not whole[-1:].isdecimal() or (given and not rest.isdecimal()):
+            raise ValueError
+        number = int(whole + rest + zeros[given])
+        if -INT64_MAX <= number <= INT64_MAX:
+            return number
+        raise ValueError
+
+    return count
+
+
+def _refuse(text: str) -> int:
+    raise ValueError
 
 
 def parse(text: str, step: Fraction | None) -> int | float:

@@ -3,16 +3,17 @@
 import contextlib
 import gzip
 from collections.abc import Iterator
+from decimal import Context, Decimal
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from hardware.drivers.csv_replay import CsvReplay, parse
+from hardware.drivers.csv_replay import CsvReplay, parse, quick_parser
 from hardware.errors import BusDown, DeviceDataBad, DeviceMismatch, DeviceNotReady, EndOfData
 
 TEMPERATURE = {"name": "temperature", "unit": "Cel", "column": "t1", "resolution": 0.01}
@@ -132,6 +133,34 @@ def test_every_count_survives_exactly(count: int, decimals: int) -> None:
 def test_what_is_no_whole_count_is_refused(text: str) -> None:
     with pytest.raises(DeviceDataBad):
         parse(text, Fraction(1, 100))
+
+
+NUMBERS = st.from_regex(r"[-+ ]?[0-9_٣²]{0,6}[.,]?[0-9_٣² ]{0,5}(e-?[0-9]{1,3})?", fullmatch=True)
+
+
+@given(st.one_of(st.text(max_size=30), NUMBERS), st.sampled_from(["1", "0.1", "0.01", "1e-9", "0.5", "10", "0.03"]))
+@example("_5", "0.01")
+@example("1._5", "0.01")
+@example("-.", "0.01")
+@example(str(2**63), "1")
+@example("1.²", "0.1")
+def test_what_the_quick_parser_takes_is_what_the_exact_one_says(text: str, step: str) -> None:
+    with contextlib.suppress(ValueError):
+        assert quick_parser(Fraction(step))(text) == parse(text, Fraction(step))
+
+
+@given(st.integers(-(2**63) + 1, 2**63 - 1), st.integers(0, 9), st.integers(0, 9))
+def test_the_quick_parser_takes_plain_decimals(count: int, decimals: int, given_: int) -> None:
+    number = Decimal(count).scaleb(-min(given_, decimals), Context(prec=40))
+    count_of = quick_parser(Fraction(1, 10**decimals))
+    text = f"{number:f}"
+    try:
+        exact = parse(text, Fraction(1, 10**decimals))
+    except DeviceDataBad:
+        with pytest.raises(ValueError):
+            count_of(text)
+    else:
+        assert count_of(text) == exact
 
 
 @given(st.text(max_size=30))
