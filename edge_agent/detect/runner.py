@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.detect.batch import Batch
+from edge_agent.detect.bound import Bound
 from edge_agent.detect.contract import Fit, check_fit
 from edge_agent.detect.decision import Outputs, decide
 from edge_agent.detect.errors import ModelRefused, RunFailed
@@ -79,6 +80,7 @@ class Runner:
         self.memory = Memory(self.session.model, lane.at.stop, self.bin_rows)
         self._batch = Batch(self.lanes)
         self._present = np.ones((lane.at.stop, manifest.window.rows, width), np.float32)
+        self._bound: Bound | None = None  # for runs of all lanes, from the first one on
         self.refresh_params()
         return lane
 
@@ -105,6 +107,7 @@ class Runner:
     def refresh_params(self) -> None:
         """Work the per-device numbers out again, after a scale changed."""
         self._params = {param.name: self._param(param) for param in self.manifest.params}
+        self._bound = None
 
     def calibrating(self, lane: Lane) -> Mask:
         """Groups of a lane that only learn yet, and alarm nothing."""
@@ -204,8 +207,7 @@ class Runner:
         gone = np.isnan(window)
         whole = not np.count_nonzero(gone)
         try:
-            outputs = self.session.run(self._feeds(batch, stamps_us, window, None if whole else gone))
-            self._check_shapes(outputs, batch.groups)
+            outputs = self._ask(batch, stamps_us, window, None if whole else gone)
         except RunFailed as error:
             if len(lanes) > 1:
                 return {lane: verdict for one in lanes for lane, verdict in self._run(Batch([one]), stamps_us).items()}
@@ -218,20 +220,32 @@ class Runner:
         good = self._keep(batch, outputs, here)
         return decide(self, batch, stamps_us, outputs, good, here & good)
 
-    def _feeds(self, batch: Batch, stamps_us: dict[Lane, int], window: F64, gone: Mask | None) -> dict[str, F32]:
-        """What a full window asks of the model; `gone`: places without a value, None when there are none."""
+    def _ask(self, batch: Batch, stamps_us: dict[Lane, int], window: F64, gone: Mask | None) -> Outputs:
+        """What the model says of a full window; `gone`: places without a value, None when there are none.
+
+        Raises:
+            RunFailed: the runtime's reason, or a shape that was not promised.
+        """
         memory, at = self.memory, batch.at
         since_us = [0 if lane.last_run_us == NEVER else stamps_us[lane] - lane.last_run_us for lane in batch.lanes]
+        dt = (batch.spread(since_us) / US_PER_S)[:, np.newaxis]
         with np.errstate(over="ignore"):  # beyond float32 is infinite, and costs that channel its score
             x = (window if gone is None else np.where(gone, 0.0, window)).astype(np.float32)
+        if batch.groups == len(memory.runs):
+            bound = self._bound = self._bound or Bound(self.session, batch.groups, self._params, memory.state)
+            bound.x[:], bound.dt[:] = x, dt
+            bound.mask[:] = 1.0 if gone is None else ~gone
+            return bound.run()
         feeds: dict[str, F32] = {
             "x": x,
             "mask": self._present[: batch.groups] if gone is None else (~gone).astype(np.float32),
-            "dt": (batch.spread(since_us) / US_PER_S).astype(np.float32)[:, np.newaxis],
+            "dt": dt.astype(np.float32),
         }
         for name, array in (*self._params.items(), *memory.state.items()):
             feeds[name] = array[at]
-        return feeds
+        outputs = self.session.run(feeds)
+        self._check_shapes(outputs, batch.groups)
+        return outputs
 
     def _check_shapes(self, outputs: Outputs, groups: int) -> None:
         """Raises RunFailed when a shape is not what was promised."""
@@ -254,8 +268,8 @@ class Runner:
         for name, old in memory.state.items():
             new = outputs[f"{name}_out"]
             if not whole:
-                new = np.where(good.reshape(-1, *[1] * (old.ndim - 1)), new, old[batch.at])
-            if batch.groups == len(old):
+                new[~good] = old[batch.at][~good]
+            if batch.groups == len(old):  # it is where `Bound` goes on
                 memory.state[name] = new
             else:
                 old[batch.at] = new

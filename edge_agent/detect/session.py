@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,15 @@ def load_runtime() -> Any:
     return onnxruntime
 
 
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """Where a run reads and writes. It keeps the arrays, of which the runtime knows the addresses alone."""
+
+    inputs: Mapping[str, F32]
+    outputs: Mapping[str, F32]
+    places: Any  # of the runtime
+
+
 class Session:
     """A model ready to run. Not for two threads at once."""
 
@@ -45,6 +55,7 @@ class Session:
         options.log_severity_level = 4
         self.model = model
         self._outputs = sorted(model.outputs)
+        self._value = runtime.OrtValue.ortvalue_from_numpy
         try:
             self._session = runtime.InferenceSession(model.onnx, options, providers=["CPUExecutionProvider"])
         except Exception as error:
@@ -57,6 +68,22 @@ class Session:
         except Exception as error:
             raise RunFailed(f"{self.model.title}: {_first_line(error)}") from error
         return dict(zip(self._outputs, results))
+
+    def bind(self, inputs: Mapping[str, F32], outputs: Mapping[str, F32]) -> Binding:
+        """For `run_bound`: a run from these very arrays into those."""
+        places = self._session.io_binding()
+        for name, array in inputs.items():
+            places.bind_ortvalue_input(name, self._value(array))
+        for name, array in outputs.items():
+            places.bind_ortvalue_output(name, self._value(array))
+        return Binding(inputs, outputs, places)
+
+    def run_bound(self, binding: Binding) -> None:
+        """As `run`. Raises RunFailed, also when an output has not the shape of its array."""
+        try:
+            self._session.run_with_iobinding(binding.places)
+        except Exception as error:
+            raise RunFailed(f"{self.model.title}: {_first_line(error)}") from error
 
 
 def _first_line(error: Exception) -> str:

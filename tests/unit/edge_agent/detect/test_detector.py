@@ -18,7 +18,7 @@ from edge_agent.detect.errors import RunFailed
 from edge_agent.detect.library import find_model
 from edge_agent.detect.rules import Rule, RuleKind
 from edge_agent.detect.runner import Runner
-from edge_agent.detect.session import F32, Session
+from edge_agent.detect.session import F32, Binding, Session
 from edge_agent.detect.watched import Found, Watch
 from tests.unit.edge_agent.detect import toys
 from wire.alarm import Phase, Severity
@@ -299,10 +299,17 @@ class Counted(Session):
         self.poison = float("inf")  # a value over it fails the run that holds it
 
     def run(self, feeds: Mapping[str, F32]) -> dict[str, F32]:
-        self.runs += 1
-        if len(feeds["x"]) > self.rows_max or (feeds["x"] > self.poison).any():
-            raise RunFailed("this run is to fail")
+        self._count(feeds["x"])
         return super().run(feeds)
+
+    def run_bound(self, binding: Binding) -> None:
+        self._count(binding.inputs["x"])
+        super().run_bound(binding)
+
+    def _count(self, x: F32) -> None:
+        self.runs += 1
+        if len(x) > self.rows_max or (x > self.poison).any():
+            raise RunFailed("this run is to fail")
 
 
 SEVERAL = [SeriesSet((SeriesDef(f"s{each}", "t", "Cel"), SeriesDef(f"s{each}", "p", "Pa"))) for each in range(3)]

@@ -6,7 +6,7 @@ import json
 import logging
 import random
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -20,7 +20,7 @@ from edge_agent.detect.lane import FAILURES_MAX
 from edge_agent.detect.library import find_model
 from edge_agent.detect.rules import Rule, RuleKind
 from edge_agent.detect.runner import Runner
-from edge_agent.detect.session import F32, Session
+from edge_agent.detect.session import Binding, Session
 from edge_agent.detect.watched import Watch
 from edge_agent.errors import OutboxFull
 from edge_agent.outbox import alarm_rows
@@ -320,10 +320,12 @@ class Bad(Session):
 
     fails: type[Exception] | None = None
 
-    def run(self, feeds: Mapping[str, F32]) -> dict[str, F32]:
+    def run_bound(self, binding: Binding) -> None:
         if self.fails is not None:
             raise self.fails("no")
-        return {name: np.full_like(array, np.nan) for name, array in super().run(feeds).items()}
+        super().run_bound(binding)
+        for array in binding.outputs.values():
+            array[:] = np.nan
 
 
 @pytest.mark.parametrize("fails", [None, RunFailed, ZeroDivisionError])
