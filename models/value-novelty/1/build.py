@@ -29,6 +29,7 @@ OPSET = 17
 IR_VERSION = 8
 
 MEMORY = 512  # values remembered
+BLOCK = 32  # of these are looked at together
 RESOLUTION = 1.0 / 512.0  # of the range: a value nearer than this to a remembered one is not remembered again
 EMPTY = 1e30  # a place of the memory that holds no value yet: far from everything
 GROWTH = 0.1  # part of the excess by which the range grows, so that one spike does not flatten the scale
@@ -110,7 +111,10 @@ def build_graph() -> onnx.GraphProto:
     high_new = g.add("Where", begun, g.add("Add", high, g.add("Mul", growth, above)), x)
 
     apart = g.add("Abs", g.add("Sub", "state_memory", x))
-    nearest_apart = g.add("ReduceMin", apart, axes=[1], keepdims=1)
+    # block by block: an ArgMin over all that is remembered would be a fifth of the run
+    blocks = g.add("Reshape", apart, g.constant("blocks", [0, MEMORY // BLOCK, BLOCK], np.int64))
+    block_apart = g.add("ReduceMin", blocks, axes=[2], keepdims=0)
+    nearest_apart = g.add("ReduceMin", block_apart, axes=[1], keepdims=1)
     span = g.add("Max", g.add("Sub", high_new, low_new), "param_range", g.constant("range_min", RANGE_MIN))
     known = g.add("Less", nearest_apart, empty)
     novelty = g.add("Div", g.add("Where", known, nearest_apart, zero), span)
@@ -118,7 +122,9 @@ def build_graph() -> onnx.GraphProto:
     g.add("Where", here, g.add("Div", novelty, softened), zero, out="score")
     g.add("Identity", "score", out="contrib")
 
-    nearest = g.add("ArgMin", apart, axis=1, keepdims=1)
+    block = g.add("ArgMin", block_apart, axis=1, keepdims=1)
+    within = g.add("ArgMin", g.add("GatherND", blocks, block, batch_dims=1), axis=1, keepdims=1)
+    nearest = g.add("Add", g.add("Mul", block, g.constant("block", BLOCK, np.int64)), within)
     expected = g.add("GatherElements", "state_memory", nearest, axis=1)
     cube = g.constant("cube", [0, 1, 1], np.int64)
     g.add("Reshape", g.add("Where", begun, expected, x), cube, out="expected")
