@@ -21,15 +21,24 @@ Outputs = dict[str, F32]
 
 
 def decide(
-    runner: Runner, batch: Batch, stamps_us: dict[Lane, int], outputs: Outputs, good: Mask, here: Mask
+    runner: Runner,
+    batch: Batch,
+    stamps_us: dict[Lane, int],
+    outputs: Outputs,
+    good: Mask,
+    here: Mask,
+    *,
+    whole: bool,
 ) -> dict[Lane, Verdict]:
     """What a run says of each lane of the batch. `good`: groups with a usable score; `here`: those of them that had a
-    value."""
+    value; `whole`: that is all of them."""
     memory, at = runner.memory, batch.at
     runs = memory.runs[at]
-    silent = (runs < runner.calibration_runs) | ~good
+    heard, silent = outputs["score"][:, 0], None
+    if not (whole and np.count_nonzero(runs >= runner.calibration_runs) == len(runs)):
+        silent = (runs < runner.calibration_runs) | ~good
+        heard = np.where(here & ~silent, heard, np.float32(0.0))
     memory.runs[at] = runs + here
-    heard = np.where(here & ~silent, outputs["score"][:, 0], np.float32(0.0))
     loud = bool(np.count_nonzero(heard))
     spoken = heard
     if loud:
@@ -39,8 +48,10 @@ def decide(
         for lane, part in batch.parts:
             memory.recent[lane.at, lane.place] = heard[part]
             lane.place = (lane.place + 1) % hold_off
-    scores = np.where(silent, np.nan, spoken.astype(np.float64))
-    quiet = not loud and not np.count_nonzero(silent)
+    scores = spoken.astype(np.float64)
+    if silent is not None:
+        scores[silent] = np.nan
+    quiet = not loud and (silent is None or not np.count_nonzero(silent))
     watched = loud or bool(np.count_nonzero(memory.onset_us[at] != NEVER))
     verdicts = {}
     for lane, part in batch.parts:

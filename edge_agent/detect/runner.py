@@ -80,6 +80,7 @@ class Runner:
         self.memory = Memory(self.session.model, lane.at.stop, self.bin_rows)
         self._batch = Batch(self.lanes)
         self._present = np.ones((lane.at.stop, manifest.window.rows, width), np.float32)
+        self._all = np.ones(lane.at.stop, np.bool_)
         self._bound: Bound | None = None  # for runs of all lanes, from the first one on
         self.refresh_params()
         return lane
@@ -216,9 +217,10 @@ class Runner:
             return {lanes[0]: lanes[0].nothing()}
         for lane in lanes:
             lane.last_run_us = stamps_us[lane]
-        here = np.ones(batch.groups, np.bool_) if whole else ~gone.all(axis=(1, 2))
+        here = self._all[: batch.groups] if whole else ~gone.all(axis=(1, 2))
         good = self._keep(batch, outputs, here)
-        return decide(self, batch, stamps_us, outputs, good, here & good)
+        here = here & good
+        return decide(self, batch, stamps_us, outputs, good, here, whole=whole and is_all(here))
 
     def _ask(self, batch: Batch, stamps_us: dict[Lane, int], window: F64, gone: Mask | None) -> Outputs:
         """What the model says of a full window; `gone`: places without a value, None when there are none.
@@ -228,18 +230,21 @@ class Runner:
         """
         memory, at = self.memory, batch.at
         since_us = [0 if lane.last_run_us == NEVER else stamps_us[lane] - lane.last_run_us for lane in batch.lanes]
-        dt = (batch.spread(since_us) / US_PER_S)[:, np.newaxis]
-        with np.errstate(over="ignore"):  # beyond float32 is infinite, and costs that channel its score
-            x = (window if gone is None else np.where(gone, 0.0, window)).astype(np.float32)
+        filled = window if gone is None else np.where(gone, 0.0, window)
         if batch.groups == len(memory.runs):
             bound = self._bound = self._bound or Bound(self.session, batch.groups, self._params, memory.state)
-            bound.x[:], bound.dt[:] = x, dt
+            with np.errstate(over="ignore"):  # beyond float32 is infinite, and costs that channel its score
+                bound.x[:] = filled
             bound.mask[:] = 1.0 if gone is None else ~gone
+            for (_, part), since in zip(batch.parts, since_us):
+                bound.dt[part] = since / US_PER_S
             return bound.run()
+        with np.errstate(over="ignore"):
+            x = filled.astype(np.float32)
         feeds: dict[str, F32] = {
             "x": x,
             "mask": self._present[: batch.groups] if gone is None else (~gone).astype(np.float32),
-            "dt": dt.astype(np.float32),
+            "dt": (batch.spread(since_us) / US_PER_S).astype(np.float32)[:, np.newaxis],
         }
         for name, array in (*self._params.items(), *memory.state.items()):
             feeds[name] = array[at]
