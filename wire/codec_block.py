@@ -37,11 +37,11 @@ FLAG_STEPS = 0x40
 FLAGS_KNOWN = 0x7F
 SCORES_DENSE = 0.2  # from this share of non-zero scores on, they are rows and not a plane
 
-# pco is tried where it has won on real columns: from so many readings on, and bits that Rice needs for each.
-PCO_READINGS_MIN = 32  # a pco chunk's own head is 13 bytes or more
+# pco is tried where its bytes pay for its time on real columns (decision 0255):
+PCO_READINGS_MIN = 32  # float64 that is no decimal; a pco chunk's own head is 13 bytes or more
+PCO_READINGS_COUNTS = 128  # counts that have no step and take so many bits each:
+PCO_BITS_COUNTS = 16
 PCO_READINGS_ALWAYS = 300
-PCO_BITS_MIN = np.array((16, 64, 8))  # by value type, below PCO_READINGS_ALWAYS
-PCO_BITS_MIN_STEPS = 40  # for columns that have a step: their bits already hold what pco would find
 
 U8 = NDArray[np.uint8]
 
@@ -141,19 +141,23 @@ def _pco_chunks(
     found: Plan, lengths: I64, columns: list[Column], types: list[ValueType], steps: dict[int, Step]
 ) -> dict[int, bytes]:
     """pco chunks by row, for columns where they are smaller."""
-    columns_only = slice(1, 1 + len(columns))
-    bits, readings = found.bits[columns_only], lengths[columns_only]
-    least = PCO_BITS_MIN[np.frombuffer(bytes(types), np.uint8)]
-    least[list(steps)] = PCO_BITS_MIN_STEPS
-    tried = (readings >= PCO_READINGS_MIN) & (bits >= readings * least) | (readings >= PCO_READINGS_ALWAYS)
-    tried &= ~found.constant[columns_only]
     chunks: dict[int, bytes] = {}
-    for place in tried.nonzero()[0].tolist():
+    if found.residuals.shape[1] < PCO_READINGS_COUNTS and ValueType.FLOAT64 not in types:
+        return chunks
+    for place, value_type in enumerate(types):
+        row, least = place + 1, PCO_READINGS_ALWAYS
+        if place not in steps:
+            if value_type is ValueType.FLOAT64:
+                least = PCO_READINGS_MIN
+            elif value_type is ValueType.INT and found.bits[row] >= PCO_BITS_COUNTS * lengths[row]:
+                least = PCO_READINGS_COUNTS
+        if lengths[row] < least or found.constant[row]:
+            continue
         if not codec_pco.available():  # asked late: a gateway of counts alone never loads the library
             break
         chunk = codec_pco.compress(columns[place])
-        if 8 * (len(chunk) + 2) < bits[place]:
-            chunks[place + 1] = chunk
+        if 8 * (len(chunk) + 2) < found.bits[row]:
+            chunks[row] = chunk
     return chunks
 
 

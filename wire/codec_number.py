@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ STEP_BITS_MIN = 40  # what a step must save, about, to pay for its entry
 STEP_READINGS_MIN = 8
 
 _POWERS = 10.0 ** np.arange(DECIMALS_MAX + 1)
+_TOPS = FLOAT64_EXACT_MAX / _POWERS[:, None]
 
 Column = NDArray[np.generic]
 
@@ -55,7 +57,7 @@ def gather(columns: list[Column], types: list[ValueType], lengths: I64 | None, r
     groups = []
     codes = np.frombuffer(bytes(types), np.uint8)
     for value_type in (ValueType.INT, ValueType.FLOAT32, ValueType.FLOAT64):
-        places = (codes == value_type).nonzero()[0]
+        places = (codes == int(value_type)).nonzero()[0]  # numpy takes long to see what an IntEnum is
         if not len(places):
             continue
         joined = np.concatenate([columns[place] for place in places.tolist()])
@@ -136,8 +138,7 @@ def find_decimals(groups: list[Group], rows: I64) -> dict[int, Step]:
     if not floats:
         return {}
     places = np.concatenate([group.places for group in floats])
-    narrow = np.zeros(len(places), np.bool_)
-    narrow[: len(floats[0].places)] = floats[0].value_type is ValueType.FLOAT32  # which comes before FLOAT64
+    narrow = len(floats[0].places) if floats[0].value_type is ValueType.FLOAT32 else 0  # they come before FLOAT64
     with np.errstate(all="ignore"):  # NaN, infinities and the very large are no decimals, and say so below
         numbers = np.concatenate([group.numbers for group in floats], dtype=np.float64)
         found, decimals, integers = _decimals(numbers, narrow)
@@ -148,36 +149,44 @@ def find_decimals(groups: list[Group], rows: I64) -> dict[int, Step]:
     return {place: Step(size) for place, size in zip(chosen.tolist(), decimals)}
 
 
-def _decimals(numbers: NDArray[np.float64], narrow: NDArray[np.bool_]) -> tuple[list[int], list[int], I64]:
+def _decimals(numbers: NDArray[np.float64], narrow: int) -> tuple[list[int], list[int], I64]:
     """By row: the fewest places d for which every number is rint(number * 10^d) / 10^d, bit by bit, if any.
 
-    narrow: rows that were float32. Returns the rows that have such a d, it, and their integers.
+    narrow: how many rows, the first ones, were float32. Returns the rows that have such a d, it, and their integers.
     """
     probes = np.ascontiguousarray(numbers.T[:: max(1, numbers.shape[1] // PROBES)])
-    powers = _POWERS[:, None]
-    away = powers * probes.reshape(-1)
+    flat = probes.reshape(-1)
+    away = _POWERS[:, None] * flat
     np.rint(away, out=away)
-    away /= powers
-    away -= probes.reshape(-1)
-    np.abs(away, out=away)
-    near = np.abs(probes)
-    near *= np.where(narrow, FLOAT32_ROUNDING, 0.0)
-    near_enough = (away <= near.reshape(-1)).reshape(len(_POWERS), *probes.shape)
-    fits = np.logical_and.reduce(near_enough, axis=1)
-    tops = np.maximum.reduce(np.abs(numbers), axis=1)  # NaN where there is one, and then over any limit
-    fits &= powers * tops < np.where(narrow, FLOAT32_EXACT_MAX, FLOAT64_EXACT_MAX)
-    rows, decimals = fits.T.nonzero()
-    tried = np.arange(len(rows)) - rows.searchsorted(rows) < TRIES  # the first of each row
-    rows, decimals = rows[tried], decimals[tried]
+    away /= _POWERS[:, None]
+    away -= flat
+    np.absolute(away, out=away)
+    near = np.absolute(probes)
+    near[:, :narrow] *= FLOAT32_ROUNDING
+    near[:, narrow:] = 0.0
+    fits = np.logical_and.reduce((away <= near.reshape(-1)).reshape(-1, *probes.shape), axis=1)
+    tops = np.maximum.reduce(np.absolute(numbers), axis=1)  # NaN where there is one, and then over any limit
+    tops[:narrow] *= FLOAT64_EXACT_MAX / FLOAT32_EXACT_MAX
+    fits &= tops < _TOPS
+    rows: list[int] = []
+    decimals: list[int] = []
+    for row, fit in zip(*(found.tolist() for found in fits.T.nonzero())):
+        if rows[-TRIES:] != [row] * TRIES:
+            rows.append(row)
+            decimals.append(fit)
+    if not rows:
+        return [], [], np.empty((0, numbers.shape[1]), np.int64)
     chosen, powers = numbers[rows], _POWERS[decimals, None]
-    whole = np.rint(chosen * powers)
+    whole = chosen * powers
+    np.rint(whole, out=whole)
     whole += 0.0  # -0.0 is no integer: it becomes 0.0, and differs below
     back = whole / powers
-    np.copyto(back, back.astype(np.float32), where=narrow[rows, None])
-    exact = np.logical_and.reduce(back.view(np.int64) == chosen.view(np.int64), axis=1).nonzero()[0]
-    fewest = dict(zip(rows[exact[::-1]].tolist(), exact[::-1].tolist()))
+    rounded = bisect_left(rows, narrow)
+    back[:rounded] = back[:rounded].astype(np.float32)
+    exact = np.logical_and.reduce(back.view(np.int64) == chosen.view(np.int64), axis=1).nonzero()[0].tolist()
+    fewest = {rows[at]: at for at in reversed(exact)}
     kept = list(fewest.values())
-    return list(fewest), decimals[kept].tolist(), whole[kept].astype(np.int64)
+    return list(fewest), [decimals[at] for at in kept], whole[kept].astype(np.int64)
 
 
 def encode_steps(steps: dict[int, Step], types: list[ValueType]) -> bytes:

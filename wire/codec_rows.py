@@ -29,7 +29,7 @@ class Rows:
 
 
 def encode_rows(found: Plan, lengths: I64, width: int, chunks: dict[int, bytes]) -> bytes:
-    """The rows of `found`, except those that `chunks` replaces."""
+    """The rows of `found`, except those that `chunks` replaces: their residuals are cleared."""
     in_rice = ~found.constant
     heads = found.symbols[:, 0] | found.transforms << np.uint8(6)
     heads[found.constant] = SYMBOL_CONST
@@ -39,6 +39,7 @@ def encode_rows(found: Plan, lengths: I64, width: int, chunks: dict[int, bytes])
         in_rice[in_pco] = False
         heads[in_pco] = SYMBOL_PCO
         seeds = seeds[heads != SYMBOL_PCO]
+        found.residuals[in_pco] = 0
     lows = found.lows[in_rice & (found.transforms == rice.CLIMB)]
     parts = [heads.tobytes(), varints(np.concatenate((seeds, lows)))]
     if width > rice.GROUP:

@@ -57,16 +57,17 @@ def restore(residuals: U64, transforms: U8, seeds: I64, lows: I64) -> I64:
 def pack(values: U64, k: U64, written: NDArray[np.bool_] | None = None) -> bytes:
     """Write each value with its own k: unary section (length, bits), low bits, escapes.
 
-    k may be one for a whole row of values. What is not `written` must be 0, or its k must be 0.
+    k may be one for a whole row of values. What is not `written` must be 0.
     """
     quotients = values >> k
     sizes = np.minimum(quotients, _ESCAPE)
-    sizes += _ONE
-    widths = k
-    if written is not None:
+    if written is None:
+        widths = k
+        sizes += _ONE
+    else:
         ones = written.astype(np.uint64)
-        sizes *= ones
-        widths = k * ones
+        sizes += ones
+        widths = np.multiply(k, ones, out=ones)
     stops = sizes.cumsum().view(np.int64)
     total = int(stops[-1]) if len(stops) else 0
     if not total:

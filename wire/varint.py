@@ -58,7 +58,7 @@ def varint_lengths(values: U64) -> I64:
 
 def varints_of(values: Iterable[int]) -> bytes:
     """Some numbers, one after another."""
-    out = bytearray()
+    out: list[int] = []
     for value in values:
         rest = value
         while rest >= 0x80:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from tests.unit.wire.codec_samples import atom
 from wire.codec import encode
@@ -55,3 +57,29 @@ def test_one_bme280_for_a_minute_with_everything_around_it() -> None:
 def test_merging_seven_minutes_of_five_second_atoms() -> None:
     atoms = [cut(excerpt(), start, 5) for start in range(0, 420, 5)]
     assert len(encode(merge(atoms))) / 2520 <= 0.62
+
+
+def two_heights(n: int) -> list[np.ndarray]:
+    """Counts that Rice is bad at and pco good: one of two far values each, and a little noise."""
+    places = np.arange(n)
+    return [(places * places % 7 > 2) * 3_000_000 + places * 37 % 11]
+
+
+def sevenths(n: int) -> list[np.ndarray]:
+    """Float64 that is no decimal: a mean of seven counts."""
+    places = np.arange(n)
+    return [(places * places * 31 % 997) / 7]
+
+
+@pytest.mark.parametrize(
+    ("columns", "n", "pays"),
+    [(two_heights, 127, False), (two_heights, 128, True), (sevenths, 31, False), (sevenths, 60, True)],
+    ids=["short counts", "longer counts", "very short floats", "a minute of floats"],
+)
+def test_pco_is_tried_where_its_bytes_pay_for_its_time(
+    columns: Callable[[int], list[np.ndarray]], n: int, pays: bool
+) -> None:
+    stamps = 86_400_000 + np.arange(n) * 1000
+    segment = atom(0, [Block(9, stamps, columns(n))])
+    saved = len(encode(segment, pco=False)) - len(encode(segment))
+    assert saved > n if pays else saved == 0
