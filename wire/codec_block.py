@@ -144,20 +144,21 @@ def _pco_chunks(
     chunks: dict[int, bytes] = {}
     if found.residuals.shape[1] < PCO_READINGS_COUNTS and ValueType.FLOAT64 not in types:
         return chunks
-    for place, value_type in enumerate(types):
-        row, least = place + 1, PCO_READINGS_ALWAYS
+    numbers = zip(types, found.constant[1:].tolist(), found.bits[1:].tolist(), lengths[1:].tolist())
+    for place, (value_type, constant, bits, length) in enumerate(numbers):
+        least = PCO_READINGS_ALWAYS
         if place not in steps:
             if value_type is ValueType.FLOAT64:
                 least = PCO_READINGS_MIN
-            elif value_type is ValueType.INT and found.bits[row] >= PCO_BITS_COUNTS * lengths[row]:
+            elif value_type is ValueType.INT and bits >= PCO_BITS_COUNTS * length:
                 least = PCO_READINGS_COUNTS
-        if lengths[row] < least or found.constant[row]:
+        if length < least or constant:
             continue
         if not codec_pco.available():  # asked late: a gateway of counts alone never loads the library
             break
         chunk = codec_pco.compress(columns[place])
-        if 8 * (len(chunk) + 2) < found.bits[row]:
-            chunks[row] = chunk
+        if 8 * (len(chunk) + 2) < bits:
+            chunks[place + 1] = chunk
     return chunks
 
 

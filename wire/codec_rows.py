@@ -93,11 +93,12 @@ def _spread(symbols: U8, transforms: U8, lengths: I64, width: int) -> tuple[NDAr
     if symbols.shape[1] > 1:
         symbols = symbols.repeat(rice.GROUP, axis=1)[:, :width]
     loud = symbols != 0
-    if symbols.shape[1] > 1:
+    if int(lengths.min(initial=width)) == width:
+        written = np.empty((len(lengths), width), np.bool_)
+        written[:] = loud
+    else:
         written = np.arange(width) < lengths[:, None]
         written &= loud
-    else:
-        written = np.arange(width) < (lengths * loud[:, 0])[:, None]
     written[:, :1] &= (transforms == rice.CENTRE)[:, None]
     return written, (symbols - loud).astype(np.uint64)
 
