@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from edge_agent.config.calibration import scaling
@@ -75,6 +76,12 @@ class ChannelFlow:
         self._taken_raw: Raw = 0
         self._taken_us = -1  # of the last cell that was taken, value or gap
         self._taken_state = -1
+
+    @property
+    def plain_us(self) -> int:
+        """How late a count may come that passes as it is, without a doubt or a filter; -1: each must be looked at."""
+        judges = self._doubts or self._stuck or self._watches_range or self._rate is not None
+        return self._stale_us if self._is_int and not (judges or self._filters) else -1
 
     @property
     def latest(self) -> Latest | None:
@@ -151,3 +158,16 @@ class ChannelFlow:
                 return False
             return not abs((raw - self._taken_raw) * self._num) < each.delta * self._den * ALMOST
         return True
+
+
+def take_plain(flows: Sequence[ChannelFlow], cells: Sequence[Raw | CellState], stamp_us: int) -> bool:
+    """As `ChannelFlow.step` for each, where all pass as they are (`plain_us`): a quarter of the time.
+
+    False, and nothing is done, where a cell is no count.
+    """
+    if not {int}.issuperset(map(type, cells)) or min(cells) < INT64_MIN or max(cells) > INT64_MAX:
+        return False
+    for flow, count in zip(flows, cells):
+        flow._latest = (0, stamp_us, count, 0)
+        flow.values += 1
+    return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from edge_agent.sources.channel import take_plain
 from edge_agent.sources.sensor import Sensor
 from hardware.driver import Raw
 from wire.clock import NS_PER_MS, NS_PER_S, NS_PER_US
@@ -58,18 +59,27 @@ class PollGroup:
         """The tick of the cycle, filtered and judged; None when every cell was held back."""
         unit_ns = NS_PER_MS if self.set.stamp_unit is StampUnit.MS else NS_PER_US
         stamp_us = cycle.stamp_ns // NS_PER_US
-        stepped = []
+        raws: list[Raw] = []
+        states, quality = bytearray(), bytearray()
         for sensor in self.sensors:
             cells, late_ns = cycle.cells[sensor.name]
             late_us = late_ns // NS_PER_US
-            stepped += [flow.step(cell, stamp_us, late_us) for flow, cell in zip(sensor.flows, cells)]
-        raws, states, quality = zip(*stepped)
+            if late_us <= sensor.plain_us and take_plain(sensor.flows, cells, stamp_us):
+                raws += cells
+                states += bytes(len(cells))
+                quality += bytes(len(cells))
+                continue
+            for flow, cell in zip(sensor.flows, cells):
+                raw, state, doubts = flow.step(cell, stamp_us, late_us)
+                raws.append(raw)
+                states.append(state)
+                quality.append(doubts)
         if states.count(CellState.ABSENT) == len(states):
             return None
         return Tick(
             self.set.id,
             cycle.stamp_ns // unit_ns,
-            raws,
+            tuple(raws),
             bytes(states) if any(states) else None,
             bytes(quality) if any(quality) else None,
         )

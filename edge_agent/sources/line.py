@@ -202,6 +202,8 @@ class BusLine:
         try:
             if sensor.driver is None:
                 sensor.driver = self._open(sensor)
+            if type(sensor.driver).trigger is Driver.trigger:  # nothing to start
+                return 0.0
             return self._wait_of(sensor, sensor.driver.trigger)
         except Abandoned:
             raise

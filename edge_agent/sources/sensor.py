@@ -73,6 +73,7 @@ class Sensor:
     def __init__(self, plan: SensorPlan) -> None:
         self.plan = plan
         self.flows = [ChannelFlow(plan.id, channel) for channel in plan.channels]
+        self.plain_us = min((flow.plain_us for flow in self.flows), default=-1)  # of all its channels
         self.driver: Driver | None = None  # open
         self.backoff = Backoff()
         self.error = ""  # empty: it works

@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,9 +11,9 @@ from hypothesis import strategies as st
 
 from edge_agent.config.calibration import fit_line, scaling
 from edge_agent.config.model import CalibrateLinear, Delta, Median, Throttle
-from edge_agent.sources.channel import ChannelFlow, series_def
+from edge_agent.sources.channel import ChannelFlow, series_def, take_plain
 from hardware.driver import Channel, Raw
-from tests.unit.edge_agent.parts import channel_plan
+from tests.unit.edge_agent.parts import ManualClock, Script, channel_plan, line_of, sensor_plan
 from wire.reading import CellState, Quality
 
 CENTI = Channel("temperature", "Cel", den=100, low=-40, high=85)
@@ -161,3 +162,51 @@ def test_the_integer_line_is_the_fitted_line(points: list[tuple[float, float]], 
 def test_a_line_too_steep_for_63_bits_is_refused() -> None:
     with pytest.raises(ValueError, match="63 bits"):
         scaling(CENTI, CalibrateLinear(calibrate_linear=[(0.0, 0.0), (1e-9, 1e9)]))
+
+
+CELLS = st.one_of(
+    st.integers(-5, 5),
+    st.sampled_from([2**63, -(2**63), 2**63 - 1, True, 1.5, CellState.TIMEOUT, CellState.ABSENT]),
+)
+
+
+@given(st.lists(st.lists(CELLS, min_size=2, max_size=2), max_size=6))
+def test_plain_cells_are_taken_as_one_by_one(rounds: list[list[Any]]) -> None:
+    quick, slow = ([ChannelFlow("s", channel_plan(Channel(name, "count"))) for name in "ab"] for _ in range(2))
+    assert quick[0].plain_us == 30_000_000
+    for stamp_us, cells in enumerate(rounds):
+        expected = [flow.step(cell, stamp_us) for flow, cell in zip(slow, cells)]
+        if take_plain(quick, cells, stamp_us):
+            assert expected == [(cell, 0, 0) for cell in cells]
+        else:
+            assert [flow.step(cell, stamp_us) for flow, cell in zip(quick, cells)] == expected
+        assert [(flow.latest, flow.values, flow.gaps) for flow in quick] == [
+            (flow.latest, flow.values, flow.gaps) for flow in slow
+        ]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"low": 0.0},
+        {"high": 9.0},
+        {"rate_max": 1.0},
+        {"stuck": 3},
+        {"filters": (Median(median=3),)},
+        {"filters": (Delta(delta=1.0),)},
+        {"needs_calibration": True},
+    ],
+)
+def test_what_doubts_or_holds_back_is_not_plain(said: dict[str, Any]) -> None:
+    assert ChannelFlow("s", channel_plan(**said)).plain_us == -1
+    assert ChannelFlow("s", channel_plan(Channel("f", "count", value_type="float64"))).plain_us == -1
+
+
+def test_plain_cells_that_come_too_late_are_stale() -> None:
+    clock = ManualClock()
+    slow = Script()
+    slow.conversion_s = 0.2
+    plan = sensor_plan("a", slow)
+    plan = msgspec.structs.replace(plan, channels=(channel_plan(stale=0.1),))
+    (tick,) = line_of(clock, plan).run_due()
+    assert tick.quality == bytes([Quality.STALE])
