@@ -142,23 +142,26 @@ def _pco_chunks(
 ) -> dict[int, bytes]:
     """pco chunks by row, for columns where they are smaller."""
     chunks: dict[int, bytes] = {}
-    if found.residuals.shape[1] < PCO_READINGS_COUNTS and ValueType.FLOAT64 not in types:
+    short = found.residuals.shape[1] < PCO_READINGS_COUNTS
+    if short and ValueType.FLOAT64 not in types:
         return chunks
-    numbers = zip(types, found.constant[1:].tolist(), found.bits[1:].tolist(), lengths[1:].tolist())
-    for place, (value_type, constant, bits, length) in enumerate(numbers):
+    constant, bits, readings = found.constant.tolist(), found.bits.tolist(), lengths.tolist()
+    for row, value_type in enumerate(types, 1):
+        if short and value_type is not ValueType.FLOAT64:
+            continue
         least = PCO_READINGS_ALWAYS
-        if place not in steps:
+        if row - 1 not in steps:
             if value_type is ValueType.FLOAT64:
                 least = PCO_READINGS_MIN
-            elif value_type is ValueType.INT and bits >= PCO_BITS_COUNTS * length:
+            elif value_type is ValueType.INT and bits[row] >= PCO_BITS_COUNTS * readings[row]:
                 least = PCO_READINGS_COUNTS
-        if length < least or constant:
+        if readings[row] < least or constant[row]:
             continue
         if not codec_pco.available():  # asked late: a gateway of counts alone never loads the library
             break
-        chunk = codec_pco.compress(columns[place])
-        if 8 * (len(chunk) + 2) < bits:
-            chunks[place + 1] = chunk
+        chunk = codec_pco.compress(columns[row - 1])
+        if 8 * (len(chunk) + 2) < bits[row]:
+            chunks[row] = chunk
     return chunks
 
 
