@@ -185,7 +185,7 @@ class Served:
             self.name: data,
         }
 
-    def client(self, patience: Patience = HURRIED) -> TufClient:
+    def client(self, patience: Patience | None = None) -> TufClient:
         mirrors = [Mirror(f"{site.url}/metadata", f"{site.url}/targets") for site in self.sites]
         client = TufClient(
             self.folder / "metadata",
@@ -198,8 +198,8 @@ class Served:
         client.init(self.root)
         return client
 
-    def download(self) -> None:
-        self.client().download("m/model", self.path)
+    def download(self, patience: Patience | None = None) -> None:
+        self.client(patience).download("m/model", self.path)
 
     def asked(self, site: Site) -> list[str]:
         return [span for path, span in site.seen if path == self.name]
@@ -349,7 +349,7 @@ def test_row_28_a_bad_mirror_is_passed_over(tmp_path: Path, site: Site, trouble:
             served.download()
             Served(tmp_path / "other", b"old", site)  # another repository's files: signed, by keys that are not ours
         served.path.unlink(missing_ok=True)
-        served.download()
+        served.download(Patience(bytes_per_s_min=1000.0, window_s=1.0))
         assert served.path.read_bytes() == DATA
 
 
@@ -363,7 +363,7 @@ def test_row_27_two_updaters_at_once(tmp_path: Path, site: Site) -> None:
         go_on.wait(20)
         handler.answer(data)
 
-    client, other = served.client(Patience()), served.client()
+    client, other = served.client(), served.client()
     site.manner = waiting
     problems: list[BaseException] = []
 
