@@ -12,14 +12,20 @@ LOGIN_UID_UNSET = 0xFFFF_FFFF
 
 
 def user_name(login_uid: str, sudo_user: str, uid: int) -> str:
-    """Who is at the keyboard: who logged in, else whom sudo names, else whom the process runs as.
+    """Who is at the keyboard, and as whom where that is another one: "ana as root".
 
-    `sudo_user` is taken where it is a user of this machine. A uid without a name stays a number."""
+    The first is who logged in; where the kernel does not know (containers), whom sudo names, if it is a user of this
+    machine, which is that process's word alone. A uid without a name stays a number."""
+    name = first = _name_of(uid)
     if login_uid.isdigit() and int(login_uid) != LOGIN_UID_UNSET:
-        uid = int(login_uid)
+        first = _name_of(int(login_uid))
     elif sudo_user:
         with suppress(KeyError):
-            return pwd.getpwnam(sudo_user).pw_name
+            first = pwd.getpwnam(sudo_user).pw_name
+    return name if first == name else f"{first} as {name}"
+
+
+def _name_of(uid: int) -> str:
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:

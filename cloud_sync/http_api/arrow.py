@@ -74,7 +74,7 @@ def buckets_arrow(answer: BucketAnswer) -> bytes:
 def _times(times_us: NDArray[np.int64]) -> na.c_array:
     import nanoarrow as na
 
-    return na.c_array_from_buffers(na.timestamp("us", "UTC"), len(times_us), [None, times_us])
+    return na.c_array_from_buffers(na.timestamp("us", "UTC"), len(times_us), [None, np.ascontiguousarray(times_us)])
 
 
 def _numbers(values: NDArray[Any], held: NDArray[np.bool_] | None = None) -> na.c_array:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,17 +81,26 @@ def run_once(line: BusLine, clock: Clock) -> None:
     from wire.clock import NS_PER_S
 
     def cycle() -> None:
-        with suppress(Abandoned):
-            clock.sleep(max(0.0, (line.next_due_ns() - clock.boottime_ns()) / NS_PER_S))
-            line.run_due()
-            line.close()
+        clock.sleep(max(0.0, (line.next_due_ns() - clock.boottime_ns()) / NS_PER_S))
+        line.run_due()
+        line.close()
 
-    def start() -> threading.Thread:
-        thread = threading.Thread(target=cycle, name=f"bus {line.name}", daemon=True)
+    def rest() -> None:
+        """What the thread before this one did not come to, for a part that hung: nobody is read twice."""
+        if line.cycle is not None:
+            line.run_due()
+        line.close()
+
+    def start(work: Callable[[], None]) -> threading.Thread:
+        def run() -> None:
+            with suppress(Abandoned):
+                work()
+
+        thread = threading.Thread(target=run, name=f"bus {line.name}", daemon=True)
         thread.start()
         return thread
 
-    thread = start()
+    thread = start(cycle)
     while thread.is_alive():
         thread.join(WATCH_S)
         if line.watch.expire(clock.boottime_ns()):
@@ -98,7 +108,7 @@ def run_once(line: BusLine, clock: Clock) -> None:
                 line.take_over()
                 return
             line.set_aside()
-            thread = start()
+            thread = start(rest)
 
 
 def show(sensors: list[dict[str, Any]]) -> None:

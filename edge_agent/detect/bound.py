@@ -13,7 +13,8 @@ from edge_agent.detect.session import F32, Session
 
 
 class Bound:
-    """`x`, `mask` and `dt` are for the caller to fill. What a run gives is written over by the next one, its state by the one after."""
+    """`x`, `mask` and `dt` are for the caller to fill. What a run gives is written over by the next one, its state
+    by the one after."""
 
     def __init__(self, session: Session, groups: int, params: Mapping[str, F32], state: Mapping[str, F32]) -> None:
         """`params` and `state` have a row per group. The first run begins with `state`, the second writes to it."""

@@ -91,7 +91,7 @@ def make_groups(sensors: Sequence[Sensor], start_ns: int) -> list[PollGroup]:
     together: dict[tuple[float, Priority], list[list[Sensor]]] = {}
     for sensor in sensors:
         lists = together.setdefault((sensor.plan.interval, sensor.plan.priority), [[]])
-        if sum(len(each.flows) for each in [*lists[-1], sensor]) > SERIES_PER_SET_MAX:
+        if lists[-1] and sum(len(each.flows) for each in [*lists[-1], sensor]) > SERIES_PER_SET_MAX:
             lists.append([])
         lists[-1].append(sensor)
     return [PollGroup(each, start_ns) for key in sorted(together) for each in together[key]]

@@ -100,10 +100,9 @@ class BusLine:
 
     def run_due(self) -> list[Tick]:
         """Run every group that is due and return the ticks. Raises Abandoned (see `Watch.call`)."""
-        cycle = self.cycle  # one that a thread before this one left unfinished
+        if self.cycle is not None:  # a thread before this one left it unfinished
+            self._keep(self._finish(self.cycle))
         for group in self.groups:
-            if cycle is not None and cycle.group is group:
-                self._keep(self._finish(cycle))
             if group.due_ns <= self._clock.boottime_ns():
                 self._keep(self._finish(group.begin(self._clock.boottime_ns())))
         return self._kept()
@@ -133,13 +132,15 @@ class BusLine:
 
     def set_aside(self) -> Sensor | None:
         """As `take_over`, of a line whose sensors have nothing in common but the thread: the one that hangs is asked
-        again when its call has returned; another thread finishes the cycle for the others. Returns the one that hangs.
+        again when its call has returned and a minute is over; another thread finishes the cycle for the others.
+        Returns the one that hangs.
         """
         watch = self.watch
         culprit = self._give_up()
         if culprit is not None:
             culprit.driver = None
             culprit.hangs_in = watch
+            culprit.backoff.rest(self._clock.boottime_ns())
             if self.cycle is not None:
                 self.cycle.fill_gap(culprit, culprit.reason)
         return culprit

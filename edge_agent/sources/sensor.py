@@ -61,6 +61,11 @@ class Backoff:
         self.due_ns = now_ns + self._wait_ns
         self._wait_ns = min(max(2 * self._wait_ns, BACKOFF_NS), BACKOFF_NS_MAX)
 
+    def rest(self, now_ns: int) -> None:
+        """It cost others: not before a minute, however often it works in between."""
+        self.due_ns = now_ns + BACKOFF_NS_MAX
+        self._wait_ns = BACKOFF_NS_MAX
+
     def reset(self) -> None:
         """It works again."""
         self._wait_ns = 0

@@ -27,20 +27,21 @@ GUARD_PERIOD_S_MAX = 0.5  # and at least so often
 WAIT_S_MAX = 2.0  # a line looks up at least so often, so that the watchdog sees it alive
 LEFT_BEHIND_MAX = 3  # hanging threads of one line; with more, it waits for one of them to return
 PROMPT = "this machine"  # the line of prompt sensors
+FOREVER_NS = 1 << 63  # past every deadline
 
 Take = Callable[[Sequence[Tick]], None]
 
 
 def make_lines(plans: Sequence[SensorPlan], buses: Mapping[str, BusSection], clock: Clock) -> list[BusLine]:
     """One line per bus that is used, one for all prompt sensors, and one per other sensor without a bus."""
-    together: dict[str, list[SensorPlan]] = {}
+    together: dict[tuple[str, str], list[SensorPlan]] = {}  # by bus, or by what stands for one
     for plan in plans:
         alone = PROMPT if plan.driver.is_prompt else f"sensor {plan.id}"
-        together.setdefault(plan.bus or alone, []).append(plan)
+        together.setdefault((plan.bus, "" if plan.bus else alone), []).append(plan)
     lines = []
-    for name, group in together.items():
-        opener = bus_opener(buses[group[0].bus]) if group[0].bus else None
-        lines.append(BusLine(name, [Sensor(plan) for plan in group], opener, clock))
+    for (bus, alone), group in together.items():
+        opener = bus_opener(buses[bus]) if bus else None
+        lines.append(BusLine(bus or alone, [Sensor(plan) for plan in group], opener, clock))
     return lines
 
 
@@ -144,14 +145,16 @@ class Sources:
         """End after the cycles that run now; the names of lines that did not end in time. Waits only once."""
         timeout_s = 0.0 if self._stop.is_set() else timeout_s
         self._stop.set()
+        if self._guard.is_alive():
+            self._guard.join(timeout_s)  # it starts no thread from now on
         for post in self._posts:
             post.thread.stop()
-        if self._guard.is_alive():
-            self._guard.join(timeout_s)
         deadline_ns = self._clock.boottime_ns() + round(timeout_s * NS_PER_S)
         for post in self._posts:
             if not post.in_quarantine and post.thread.is_running:
                 post.thread.join(max(0.0, (deadline_ns - self._clock.boottime_ns()) / NS_PER_S))
+                if post.thread.line.watch.expire(FOREVER_NS):  # in a call still: what others have read is not its own
+                    self._hand(post.thread.line.take_over()[1])
         return [post.thread.line.name for post in self._posts if post.thread.is_running]
 
     def failure(self) -> BaseException | None:

@@ -57,7 +57,7 @@ def test_the_manual_leads_to_a_service_that_is_ready(machine: Machine, packages:
     (token,) = [line for line in outputs[-1].splitlines() if line.startswith("tg1.")]
     assert token.endswith("@cloud.example.org:8444")
     audit = machine.sudoer("sudo -u cloud-sync cloud-sync audit --data /var/lib/cloud-sync")
-    assert f"command line ({NEWCOMER})" in audit
+    assert f"command line ({NEWCOMER} as cloud-sync)" in audit
     ready = "python3 -c \"import urllib.request as r; print(r.urlopen('http://127.0.0.1:8080/ready').status)\""
     machine.wait(lambda: machine.run(ready, check=False).stdout.strip() == "200", "a service that is ready")
     report = machine.run("systemd-analyze security --no-pager cloud-sync").stdout

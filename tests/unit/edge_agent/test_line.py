@@ -307,7 +307,12 @@ def test_a_line_of_parts_without_a_bus_goes_on_where_one_of_them_hangs() -> None
     assert (finished.stamp, finished.raw, finished.states) == (5_000, (1, 0, 1), bytes([0, CellState.TIMEOUT, 0]))
     clock.move(0.5)
     (after,) = line.run_due()
-    assert (after.stamp, after.raw, after.states) == (6_000, (1, 9, 1), None)
+    assert (after.stamp, after.raw, after.states) == (6_000, (1, 0, 1), bytes([0, CellState.TIMEOUT, 0]))
+    clock.move(59)  # it has cost the others: a minute's rest
+    assert line.run_due()[0].states is not None
+    clock.move(1)
+    (after,) = line.run_due()
+    assert (after.raw, after.states) == ((1, 9, 1), None)
     assert [script.opened for script in (first, hangs, last)] == [1, 2, 1]  # its call has returned: it is tried again
 
 
@@ -334,6 +339,35 @@ def test_one_that_is_set_aside_is_not_asked_before_its_call_returns() -> None:
     assert hangs.opened == 1
     clock.move(1)
     assert line.run_due()[-1].states is None
+
+
+def test_two_hangs_in_two_groups_lose_nobody_elses_reading() -> None:
+    """The slower group waits for its end when a part of the quicker one hangs too."""
+    clock, quick, slow = ManualClock(5_000 * MS), Script(), Script()
+    plans = [
+        sensor_plan(name, script, interval=s) for name, script, s in zip("abc", (quick, Script(), slow), (1, 5, 5))
+    ]
+    line = line_of(clock, *plans)
+
+    def hang(script: Script) -> None:
+        def read() -> Sequence[Cell]:
+            script.read = lambda: [9]
+            clock.move(1.5)
+            assert line.watch.expire(clock.boottime_ns())
+            line.set_aside()
+            return [9]
+
+        script.read = read
+
+    hang(slow)
+    with pytest.raises(Abandoned):
+        line.run_due()
+    hang(quick)
+    with pytest.raises(Abandoned):
+        line.run_due()
+    ticks = line.run_due()
+    assert [(tick.raw, tick.states) for tick in ticks[:2]] == [((1,), None), ((1, 0), bytes([0, CellState.TIMEOUT]))]
+    assert [tick.stamp for tick in ticks if len(tick.raw) == 2] == [5_000]
 
 
 def test_what_one_set_cannot_hold_is_several_groups(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -194,7 +194,10 @@ def test_prompt_sensors_share_a_line_and_a_tick() -> None:
     assert [[sensor.name for sensor in group.sensors] for group in lines[0].groups] == [["a", "b", "c"], ["e"]]
 
 
-def test_a_prompt_part_that_hangs_costs_the_others_nothing_and_comes_back(hanging: Hanging) -> None:
+def test_a_prompt_part_that_hangs_costs_the_others_no_cell_of_a_tick_and_comes_back(
+    hanging: Hanging, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sensor, "BACKOFF_NS_MAX", S)
     taken = Taken()
     scripts = [Script(), hanging, Script()]
     plans = [
@@ -239,6 +242,44 @@ def test_one_read_on_the_command_line_leaves_a_prompt_part_behind_too(hanging: H
     run_once(line, CLOCK)
     assert [sensor.flows[0].values for sensor in line.sensors] == [1, 0, 1]
     assert "did not return" in line.sensors[1].error
+
+
+def test_one_read_whose_part_hangs_as_it_is_closed_reads_nobody_twice(hanging: Hanging) -> None:
+    class Sticks(Prompt):
+        def close(self) -> None:
+            hanging.let_go.wait(20)
+
+    scripts = (Script(), Script())
+    plans = [
+        sensor_plan(name, script, driver=driver, interval=3600, timeout=0.1)
+        for name, script, driver in zip("ab", scripts, (Sticks, Prompt))
+    ]
+    (line,) = make_lines(plans, {}, CLOCK)
+    run_once(line, CLOCK)  # it would wait for the next hour
+    assert [each.flows[0].values for each in line.sensors] == [1, 1]
+
+
+def test_a_bus_may_be_called_as_the_line_of_prompt_sensors() -> None:
+    plans = [sensor_plan("a", Script(), driver=Prompt), sensor_plan("b", Script(), bus="this machine")]
+    lines = make_lines(plans, {"this machine": I2cSection(kind="i2c", device="/dev/i2c-9")}, CLOCK)
+    assert [[each.name for each in line.sensors] for line in lines] == [["a"], ["b"]]
+
+
+def test_what_others_have_read_is_handed_out_though_a_part_hangs_at_the_stop(hanging: Hanging) -> None:
+    taken = Taken()
+    plans = [
+        sensor_plan("quick", Script(), driver=Prompt, interval=0.5),
+        sensor_plan("slow", hanging, driver=Prompt, interval=1, timeout=30),
+    ]
+    (line,) = make_lines(plans, {}, CLOCK)
+    sources = Sources([line], taken, CLOCK)
+    sources.start()
+    deadline = time.monotonic() + 20
+    while not hanging.reads and time.monotonic() < deadline:
+        time.sleep(0.01)
+    quick = line.sensors[0].flows[0]
+    assert sources.stop(0.3) == ["this machine"]
+    assert sum(len(tick.raw) == 1 and tick.states is None for tick in taken.ticks) == quick.values > 0
 
 
 def test_no_driver_of_a_bus_is_prompt_and_replayed_files_are() -> None:

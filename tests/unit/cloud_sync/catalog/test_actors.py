@@ -18,12 +18,12 @@ DAEMON = pwd.getpwuid(1).pw_name
 @pytest.mark.parametrize(
     ("login_uid", "sudo_user", "uid", "name"),
     [
-        ("1", ROOT, 0, DAEMON),  # who logged in stays it over su and sudo
-        ("4294967295", DAEMON, 0, DAEMON),  # no login: sudo's word
+        ("1", ROOT, 0, f"{DAEMON} as {ROOT}"),  # who logged in stays it over su and sudo
+        ("4294967295", DAEMON, 0, f"{DAEMON} as {ROOT}"),  # no login: sudo's word
         ("", "", 1, DAEMON),
         ("", "nobody of this machine\n", 0, ROOT),
         ("4294967295", "", 4_000_123, "4000123"),  # a container's uid without a name
-        ("4000123", ROOT, 0, "4000123"),
+        ("4000123", ROOT, 0, f"4000123 as {ROOT}"),
         ("no number", "", 0, ROOT),
     ],
 )
