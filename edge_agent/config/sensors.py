@@ -28,6 +28,7 @@ from edge_agent.config.senml import UNITS
 from edge_agent.config.values import nearest
 from hardware.driver import Channel, Driver
 from wire.reading import Priority
+from wire.series import SERIES_PER_SET_MAX
 
 STALE_INTERVALS = 3  # a channel without a value for so many intervals is stale, unless told otherwise
 
@@ -177,6 +178,10 @@ class SensorChecker:
         return [plan for plan in plans if plan is not None]
 
     def _check_channels(self, channels: Sequence[Channel], place: Place, where: str) -> None:
+        if len(channels) > SERIES_PER_SET_MAX:
+            self._problems.add(
+                place, where, f"{len(channels)} channels; a sensor has at most {SERIES_PER_SET_MAX}: make it two"
+            )
         for channel in channels:
             name = channel.name
             if not name or len(name) > NAME_LENGTH_MAX or "/" in name or not name.isprintable():

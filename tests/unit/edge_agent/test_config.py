@@ -410,3 +410,11 @@ def test_nearest_word_whatever_the_case() -> None:
     assert nearest("BME280", ["bme280", "csv-replay"]) == ' – did you mean "bme280"?'
     assert nearest("zzz", ["bme280", "csv-replay"]) == " (known: bme280, csv-replay)"
     assert nearest("zzz", []) == ""
+
+
+def test_a_sensor_of_more_channels_than_a_set_holds(tmp_path: Path) -> None:
+    columns = ", ".join(f'{{ name = "t{n}", unit = "Cel" }}' for n in range(4097))
+    (problem,) = problems_of(
+        tmp_path, f'[[sensor]]\nid = "a"\ndriver = "csv-replay"\npath = "x"\ncolumns = [{columns}]\n'
+    )
+    assert problem.endswith('sensor "a": 4097 channels; a sensor has at most 4096: make it two')
