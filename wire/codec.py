@@ -14,9 +14,9 @@ from wire.clock import Anchor
 from wire.codec_block import decode_block, encode_block
 from wire.errors import MergeRefused, SegmentCorrupt, UnsupportedFormat
 from wire.ranges import SEQ_MAX
-from wire.reading import CellState, Kind, Priority
+from wire.reading import SERIES_PER_SET_MAX, CellState, Kind, Priority
 from wire.segment import MESSAGE_BYTES_MAX, MESSAGE_CELLS_MAX, AtomRef, Block, BlockHeader, Header, Segment
-from wire.series import SERIES_PER_SET_MAX, VALUE_TYPES, StampUnit, ValueType
+from wire.series import VALUE_TYPES, StampUnit, ValueType
 from wire.varint import Reader, unzigzag, varint, varints_of, zigzag
 
 MAGIC = 0x9C  # not ASCII, not a protobuf key in use, not gzip or zstd

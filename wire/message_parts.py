@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from wire.alarm import Alarm, AlarmKey, Phase, Severity
 from wire.errors import ProtocolViolation
 from wire.ranges import SEQ_MAX, RangeSet
-from wire.reading import LossReason, Tombstone
-from wire.series import SERIES_PER_SET_MAX, SeriesDef, SeriesSet, StampUnit, ValueType
+from wire.reading import SERIES_PER_SET_MAX, LossReason, Tombstone
+from wire.series import SeriesDef, SeriesSet, StampUnit, ValueType
 from wire.sync.frames import EPOCHS_MAX, NONCE_BYTES_MAX, PROTOCOL_VERSION, EpochCoverage, EpochOffer, Hello
 from wire.sync.updates import Report
 from wire.trust import BUNDLE_BYTES_MAX

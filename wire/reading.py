@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 
+SERIES_PER_SET_MAX = 4096  # and so the cells of a tick
+
 
 class Quality(IntFlag):
     """Doubts about a reading that was taken all the same. 0 = none."""

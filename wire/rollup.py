@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from wire.errors import MergeRefused, SegmentCorrupt
 from wire.merge import merge
-from wire.reading import CellState, Kind
+from wire.reading import SERIES_PER_SET_MAX, CellState, Kind
 from wire.segment import SCORE_NONE, AtomRef, Block, Segment
-from wire.series import SERIES_PER_SET_MAX, ValueType
+from wire.series import ValueType
 
 STATS = 4
 BUCKET_US = 60_000_000

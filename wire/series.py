@@ -17,7 +17,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-SERIES_PER_SET_MAX = 4096
+from wire.reading import SERIES_PER_SET_MAX
+
 NAME_LENGTH_MAX = 128
 
 

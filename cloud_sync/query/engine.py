@@ -25,7 +25,7 @@ from cloud_sync.query.tokens import pack_token, question_id, unpack_token
 from cloud_sync.storage.object_store import ObjectStore
 from wire.clock import US_PER_S
 from wire.errors import SegmentCorrupt, UnsupportedFormat
-from wire.series import SERIES_PER_SET_MAX
+from wire.reading import SERIES_PER_SET_MAX
 
 log = logging.getLogger(__name__)
 

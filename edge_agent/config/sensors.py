@@ -27,8 +27,7 @@ from edge_agent.config.model import (
 from edge_agent.config.senml import UNITS
 from edge_agent.config.values import nearest
 from hardware.driver import Channel, Driver
-from wire.reading import Priority
-from wire.series import SERIES_PER_SET_MAX
+from wire.reading import SERIES_PER_SET_MAX, Priority
 
 STALE_INTERVALS = 3  # a channel without a value for so many intervals is stale, unless told otherwise
 

@@ -8,8 +8,8 @@ from edge_agent.sources.channel import take_plain
 from edge_agent.sources.sensor import Sensor
 from hardware.driver import Raw
 from wire.clock import NS_PER_MS, NS_PER_S, NS_PER_US
-from wire.reading import CellState, Priority, Tick
-from wire.series import SERIES_PER_SET_MAX, SeriesSet, StampUnit
+from wire.reading import SERIES_PER_SET_MAX, CellState, Priority, Tick
+from wire.series import SeriesSet, StampUnit
 
 Cells = list[Raw | CellState]
 

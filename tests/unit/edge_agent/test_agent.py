@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -106,10 +107,13 @@ def end(agent: subprocess.Popen[str], number: int = signal.SIGTERM) -> str:
 
 def test_it_collects_answers_and_ends_cleanly(config: Path) -> None:
     with running(config) as agent:
-        time.sleep(0.8)
-        document = status(config)
+        deadline = time.monotonic() + 20
+        while True:
+            document = status(config)
+            if document["buffer"]["cells"] and document["sensors"][0]["channels"][1]["gaps"]:
+                break
+            assert time.monotonic() < deadline, document
         assert document["agent"]["name"] == "gw"
-        assert document["buffer"]["cells"] > 0
         heat, load = document["sensors"][0]["channels"]
         assert heat["value"] in (20.01, 20.02, 20.03)
         assert heat["state"] == "ok"
@@ -119,7 +123,9 @@ def test_it_collects_answers_and_ends_cleanly(config: Path) -> None:
         assert "oven/heat" in read.stdout
         assert "Cel" in read.stdout
         human = call("status", "-c", str(config))
-        assert "a power cut now costs at most 300ms" in human.stdout
+        assert re.search(
+            r"a power cut now costs at most \d+", human.stdout
+        )  # the interval, or what waits for a slow disk
         assert "\x1b" not in human.stdout
         said = end(agent)
     assert agent.returncode == 0, said
