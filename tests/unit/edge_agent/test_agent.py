@@ -123,9 +123,7 @@ def test_it_collects_answers_and_ends_cleanly(config: Path) -> None:
         assert "oven/heat" in read.stdout
         assert "Cel" in read.stdout
         human = call("status", "-c", str(config))
-        assert re.search(
-            r"a power cut now costs at most \d+", human.stdout
-        )  # the interval, or what waits for a slow disk
+        assert re.search(r"a power cut now costs at most \d+", human.stdout)  # more on a slow disk
         assert "\x1b" not in human.stdout
         said = end(agent)
     assert agent.returncode == 0, said
