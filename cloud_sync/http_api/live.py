@@ -118,6 +118,7 @@ def live_routes(services: Services, live: Live) -> APIRouter:
         address = client_address(request.scope)
 
         async def events() -> AsyncIterator[bytes]:
+            """What is new, or a comment as a sign of life, until the reader or the service goes."""
             event, cursor = first
             quiet_s = 0.0
             yield event or b": nothing new\n\n"

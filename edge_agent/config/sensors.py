@@ -179,7 +179,9 @@ class SensorChecker:
     def _check_channels(self, channels: Sequence[Channel], place: Place, where: str) -> None:
         if len(channels) > SERIES_PER_SET_MAX:
             self._problems.add(
-                place, where, f"{len(channels)} channels; a sensor has at most {SERIES_PER_SET_MAX}: make it two"
+                place,
+                where,
+                f"{len(channels)} channels; a sensor has at most {SERIES_PER_SET_MAX}. Split it into two sensors",
             )
         for channel in channels:
             name = channel.name

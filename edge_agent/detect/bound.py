@@ -1,6 +1,6 @@
 """Runs of a batch that keeps its size: every array stays where it is, and state goes to and fro between two places.
 
-Nothing is allocated, copied or named anew for a run; that is a sixth of a small model's run on fifty channels.
+Nothing is allocated, copied or named anew for a run, which a small model spends much of its time on.
 """
 
 from __future__ import annotations

@@ -161,7 +161,7 @@ class ChannelFlow:
 
 
 def take_plain(flows: Sequence[ChannelFlow], cells: Sequence[Raw | CellState], stamp_us: int) -> bool:
-    """As `ChannelFlow.step` for each, where all pass as they are (`plain_us`): a quarter of the time.
+    """As `ChannelFlow.step` for each, where all pass as they are (`plain_us`).
 
     False, and nothing is done, where a cell is no count.
     """

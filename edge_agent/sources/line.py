@@ -122,6 +122,8 @@ class BusLine:
         culprit, cycle = self._give_up(), self.cycle
         self.cycle = None
         now_ns = self._clock.boottime_ns()
+        if culprit is not None:
+            culprit.backoff.fail(now_ns)
         for sensor in self.sensors:
             sensor.driver = None
             if sensor is not culprit:
@@ -151,7 +153,6 @@ class BusLine:
         if culprit is not None:
             now_ns = self._clock.boottime_ns()
             culprit.mark_failed(DeviceTimeout(f"the driver did not return within {culprit.plan.timeout:g} s"), now_ns)
-            culprit.backoff.fail(now_ns)
         return culprit
 
     def _keep(self, tick: Tick | None) -> None:

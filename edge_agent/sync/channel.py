@@ -15,6 +15,7 @@ from edge_agent.errors import LinkDown
 from edge_agent.sync.credentials import Credentials
 from wire.messages import FRAME_BYTES_MAX
 
+REASON_LOST = "Internal error from Core"  # a write met the end of the stream (grpc issue 36066, grpcio 1.85)
 _OPTIONS = (
     ("grpc.http2.bdp_probe", 0),  # its pings cost the data plan
     ("grpc.max_receive_message_length", FRAME_BYTES_MAX),
@@ -53,6 +54,8 @@ async def call_once(channel: grpc.aio.Channel, method: str, data: bytes, timeout
 
 def brief(detail: str) -> str:
     """The last, most telling part of gRPC's nested words: the operating system's reason."""
+    if detail == REASON_LOST:
+        return "the cloud ended the stream, and gRPC lost its reason; the next try asks again"
     return detail.rpartition("; last error: ")[2].rpartition("UNKNOWN: ")[2] or detail
 
 

@@ -285,7 +285,7 @@ class SyncClient:
                 code, detail = await call.code(), await call.details()
                 if code in _IDENTITY_CODES:
                     raise CredentialsRejected(f"the cloud says {code.name}: {detail}")
-                raise LinkDown(f"the cloud ended the stream: {code.name} {detail or ''}".rstrip())
+                raise LinkDown(f"the cloud ended the stream: {code.name} {brief(detail or '')}".rstrip())
             connected = self._machine.status.connected
             frame = frames.decode(bytes(data))
             if isinstance(frame, Welcome):

@@ -187,8 +187,8 @@ def open_text(path: str) -> TextIO:
 
 
 def quick_parser(step: Fraction | None) -> Callable[[str], int | float]:
-    """As `parse`, several times as fast, for digits with at most as many decimals as a decimal step has; ValueError for
-    all else."""
+    """As `parse`, without its exact arithmetic, for digits with at most as many decimals as a decimal step has;
+    ValueError for all else."""
     if step is None:
         return float
     decimals = len(str(step.denominator)) - 1
@@ -197,6 +197,7 @@ def quick_parser(step: Fraction | None) -> Callable[[str], int | float]:
     zeros = ["0" * (decimals - given) for given in range(decimals + 1)]
 
     def count(text: str) -> int:
+        """So many steps."""
         whole, _, rest = text.partition(".")
         given = len(rest)
         if given > decimals or not whole[-1:].isdecimal() or (given and not rest.isdecimal()):

@@ -84,7 +84,7 @@ def judge(
     said = verdict.broken
     # A power cut's tombstone is an estimate; every other one counts exactly what it names.
     told = [stone for line in ledger for stone in _once(line) if stone.reason is not LossReason.POWER_CUT]
-    given_up = sum(stone.count for stone in told) - sum(_of_nobody(stone, given) for stone in told)
+    given_up = sum(max(0, stone.count - _of_nobody(stone, given)) for stone in told)
     unexplained = missing - excused
     verdict.lost = max(0, len(unexplained) - given_up)
     if verdict.lost:

@@ -111,7 +111,7 @@ def build_graph() -> onnx.GraphProto:
     high_new = g.add("Where", begun, g.add("Add", high, g.add("Mul", growth, above)), x)
 
     apart = g.add("Abs", g.add("Sub", "state_memory", x))
-    # block by block: an ArgMin over all that is remembered would be a fifth of the run
+    # block by block: an ArgMin over all that is remembered takes longer
     blocks = g.add("Reshape", apart, g.constant("blocks", [0, MEMORY // BLOCK, BLOCK], np.int64))
     block_apart = g.add("ReduceMin", blocks, axes=[2], keepdims=0)
     nearest_apart = g.add("ReduceMin", block_apart, axes=[1], keepdims=1)

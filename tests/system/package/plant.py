@@ -43,7 +43,7 @@ LD_PRELOAD={PRELOAD} UMOCKDEV_DIR=/run/simhw exec /usr/bin/edge-agent "$@"
 # What a Raspberry Pi OS has and a Debian lacks; the simulated bus is there already.
 RASPI_CONFIG = """\
 #!/bin/sh
-[ "$*" = "nonint do_i2c 0" ]
+[ "$*" = "nonint do_i2c 0" ] && touch /run/i2c-is-on
 """
 
 QUICK = """\

@@ -29,6 +29,7 @@ def commands(step: int) -> list[str]:
 def test_01_i2c_is_switched_on(bench: Bench) -> None:
     (command,) = commands(1)
     bench.machine.sudoer(command)
+    assert bench.machine.run("ls /run/i2c-is-on").stdout.strip() == "/run/i2c-is-on"  # by the stand-in for raspi-config
 
 
 def test_02_apt_installs_the_package_and_the_service_runs(bench: Bench) -> None:
@@ -60,6 +61,9 @@ def test_05_the_configuration_is_good_and_the_sensor_is_read(bench: Bench) -> No
     (command,) = commands(5)
     bench.machine.sudoer(command)
     bench.machine.wait(bench.is_healthy, "a sensor that answers")
+    (sensor,) = bench.status()["sensors"]
+    assert sensor["id"] == SENSOR
+    assert all(channel["state"] == "ok" for channel in sensor["channels"])
 
 
 def test_06_the_value_is_shown_here_and_in_the_cloud(bench: Bench) -> None:

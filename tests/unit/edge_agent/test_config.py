@@ -417,4 +417,4 @@ def test_a_sensor_of_more_channels_than_a_set_holds(tmp_path: Path) -> None:
     (problem,) = problems_of(
         tmp_path, f'[[sensor]]\nid = "a"\ndriver = "csv-replay"\npath = "x"\ncolumns = [{columns}]\n'
     )
-    assert problem.endswith('sensor "a": 4097 channels; a sensor has at most 4096: make it two')
+    assert problem.endswith('sensor "a": 4097 channels; a sensor has at most 4096. Split it into two sensors')

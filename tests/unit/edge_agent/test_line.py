@@ -370,6 +370,26 @@ def test_two_hangs_in_two_groups_lose_nobody_elses_reading() -> None:
     assert [tick.stamp for tick in ticks if len(tick.raw) == 2] == [5_000]
 
 
+def test_who_hung_twice_is_left_out_while_its_neighbours_are_asked_again() -> None:
+    """Of a bus: the line comes back at its own pace, and does not stumble over the same part each time."""
+    clock, hangs, well = ManualClock(5_000 * MS), Script(), Script()
+    line = line_of(clock, sensor_plan("h", hangs), sensor_plan("w", well), open_bus=Bus)
+
+    def hang() -> Sequence[Cell]:
+        clock.move(0.5)
+        assert line.watch.expire(clock.boottime_ns())
+        line.take_over()
+        return [9]
+
+    hangs.read = hang
+    for _ in range(2):
+        with pytest.raises(Abandoned):
+            line.run_due()
+        clock.move(0.5)
+    (tick,) = line.run_due()
+    assert tick.states == bytes([CellState.TIMEOUT, CellState.VALUE])
+
+
 def test_what_one_set_cannot_hold_is_several_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(group, "SERIES_PER_SET_MAX", 5)
     sensors = [Sensor(sensor_plan(name, Script(), driver=TwoChannels)) for name in "abcde"]

@@ -12,7 +12,9 @@ from edge_agent.commands.read import run_once
 from edge_agent.config.drivers import Drivers
 from edge_agent.config.model import I2cSection
 from edge_agent.sources import sensor
-from edge_agent.sources.sources import Sources, make_lines
+from edge_agent.sources.line import BusLine
+from edge_agent.sources.sensor import Sensor
+from edge_agent.sources.sources import PROMPT, Sources, make_lines
 from hardware.driver import Cell
 from hardware.errors import DeviceNoAnswer
 from tests.unit.edge_agent.parts import Bus, Prompt, S, Script, Taken, line_of, sensor_plan
@@ -280,6 +282,26 @@ def test_what_others_have_read_is_handed_out_though_a_part_hangs_at_the_stop(han
     quick = line.sensors[0].flows[0]
     assert sources.stop(0.3) == ["this machine"]
     assert sum(len(tick.raw) == 1 and tick.states is None for tick in taken.ticks) == quick.values > 0
+
+
+def test_a_thread_that_begins_during_the_stop_is_told_to_stop_too(hanging: Hanging) -> None:
+    entered, go_on = threading.Event(), threading.Event()
+
+    class Line(BusLine):
+        def set_aside(self) -> Sensor | None:
+            entered.set()
+            go_on.wait(20)
+            return super().set_aside()
+
+    plans = [
+        sensor_plan(name, script, driver=Prompt, interval=0.05, timeout=0.1)
+        for name, script in zip("aH", (Script(), hanging))
+    ]
+    sources = Sources([Line(PROMPT, [Sensor(plan) for plan in plans], None, CLOCK)], Taken(), CLOCK)
+    sources.start()
+    assert entered.wait(20)
+    threading.Timer(0.3, go_on.set).start()
+    assert sources.stop(10) == []
 
 
 def test_no_driver_of_a_bus_is_prompt_and_replayed_files_are() -> None:

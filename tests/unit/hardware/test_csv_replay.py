@@ -167,4 +167,6 @@ def test_the_quick_parser_takes_plain_decimals(count: int, decimals: int, given_
 def test_any_text_is_a_number_or_bad_data(text: str) -> None:
     for step in (None, Fraction(1, 100)):
         with contextlib.suppress(DeviceDataBad):
-            parse(text, step)
+            number = parse(text, step)
+            assert type(number) is (float if step is None else int)
+            assert step is None or Fraction(Decimal(text.strip())) == number * step

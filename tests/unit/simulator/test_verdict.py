@@ -107,3 +107,12 @@ def test_numbers_of_no_reading_hide_no_loss() -> None:
         told = verdict(found, line, reasons=reasons, given=given)
         assert told.broken == ["gw: 1 of 4 values are lost, 0 are recorded as given up, [4.0]"]
         assert told.lost == 1
+
+
+def test_a_tombstone_that_counts_nothing_takes_nothing_from_another() -> None:
+    """A hole over numbers that are nobody's, beside a loss that is told."""
+    told = Tombstone(EPOCH, 3, 4, LossReason.CORRUPT, 1)
+    hole = Tombstone(EPOCH, 4, 9, LossReason.HOLE, 0)
+    line = replace(LINE, taken=4, stored=3, tombstoned=1, tombstones=(told, hole))
+    found = verdict(stored(1.0, 2.0, 3.0), line, reasons=list(LossReason), given={EPOCH: RangeSet([(0, 4)])})
+    assert (found.lost, found.broken) == (0, [])

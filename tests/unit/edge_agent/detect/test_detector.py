@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx import TensorProto, helper
 
 from edge_agent.detect.contract import Model, load_model
 from edge_agent.detect.detector import Detector, channels_of
@@ -380,3 +381,41 @@ def test_a_model_that_can_only_be_asked_alone_is_asked_alone() -> None:
     detector = several(session)
     list(detector.steps(interleaved(5)))
     assert [report.failures for report in detector.reports()] == [0, 0, 0, 0, 0]
+
+
+class Recorded(Session):
+    """Knows what each bound run was asked with."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__(model)
+        self.asked: list[dict[str, F32]] = []
+
+    def run_bound(self, binding: Binding) -> None:
+        self.asked.append({name: array.copy() for name, array in binding.inputs.items()})
+        super().run_bound(binding)
+
+
+def test_a_run_in_place_is_asked_with_the_time_since_the_last_and_with_todays_params(tmp_path: Path) -> None:
+    """A channel that came late calibrates while the other one runs: its scale is another one from then on."""
+
+    def declare(told: dict[str, object]) -> None:
+        told |= {"norm": "calibration", "params": [{"name": "param_step", "source": "resolution", "scale": 1.0}]}
+
+    graph = toys.graph()
+    graph.input.append(helper.make_tensor_value_info("param_step", TensorProto.FLOAT, ["B", 1]))
+    session = Recorded(toys.load(tmp_path, base=graph, declared=declare))
+    runner = Runner(session)
+    lane = runner.add(channels_of(SETS.series[:2]))
+    found = Detector(BOOT, [Watch(SeriesSet(SETS.series[:2]), [(lane, range(2))])])
+    random = np.random.default_rng(6)
+    stamps_ms = np.cumsum(random.integers(500, 1500, 60)).tolist()
+    for row, stamp_ms in enumerate(stamps_ms):
+        states = bytes([CellState.VALUE, CellState.TIMEOUT if row < 20 else CellState.VALUE])
+        raw = tuple(random.integers(0, 1000, 2).tolist())
+        found.step(Tick(SeriesSet(SETS.series[:2]).id, stamp_ms, raw, states))
+    apart_s = np.diff(stamps_ms)[-len(session.asked) + 1 :] / 1000
+    np.testing.assert_allclose([asked["dt"][0, 0] for asked in session.asked[1:]], apart_s, rtol=1e-5)
+    assert [len(session.asked) > 30, session.asked[0]["param_step"][1, 0]] == [True, 1.0]
+    steps = np.array([0.25, 1.0]) / runner.memory.scale[:, 0]
+    np.testing.assert_allclose(session.asked[-1]["param_step"][:, 0], steps, rtol=1e-5)
+    assert steps[1] < 0.1

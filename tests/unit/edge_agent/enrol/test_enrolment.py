@@ -31,6 +31,7 @@ from edge_agent.enrol.join import Wish, join, leave
 from edge_agent.enrol.keys import DeviceKey as OwnKey
 from edge_agent.enrol.renew import renew
 from edge_agent.errors import AgentError, CredentialsRejected, JoinRefused, LinkDown, StateUnusable
+from edge_agent.sync.channel import REASON_LOST
 from edge_agent.sync.credentials import Credentials
 from tests.unit.cloud_sync.gateway import connect
 from tests.unit.cloud_sync.grpc_api.test_server import Cloud, refusal
@@ -100,7 +101,7 @@ async def may_sync(cloud: Cloud, identity: Identity, folder: Path) -> tuple[obje
                 await client.open()
             except Exception:
                 refused = await refusal(client)
-                if refused[1] == "Internal error from Core":
+                if refused[1] == REASON_LOST:
                     continue
                 return refused
         return None

@@ -19,7 +19,7 @@ from edge_agent.errors import LinkDown, OutboxFull
 from edge_agent.outbox.options import OutboxOptions
 from edge_agent.outbox.recorder import Recorder
 from edge_agent.outbox.view import RecorderView
-from edge_agent.sync.channel import brief
+from edge_agent.sync.channel import REASON_LOST, brief
 from edge_agent.sync.credentials import Credentials
 from edge_agent.sync.data_plan import Plan
 from edge_agent.sync.grpc_transport import SyncClient
@@ -323,3 +323,4 @@ def test_the_operating_systems_reason_is_picked_out() -> None:
     assert brief(detail).endswith("Connection refused (111)")
     assert "last error" not in brief(detail)
     assert brief("Socket closed") == "Socket closed"
+    assert brief(REASON_LOST).endswith("the next try asks again")
