@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 STREAMS_MAX = 20_000  # an idle one holds about 85 kB: 1.7 GB
 STREAMS_PER_GATEWAY_MAX = 4  # a gateway whose link broke may leave some behind; the oldest gives way
 STOP_GRACE_S = 5.0
+END_SETTLES_S = 0.05  # grpc tells a broken link as an end first and cancels the call 0.1 ms later, more under load
 RECHECK_S = 1.0  # how long a stream may go on after its gateway was revoked
 RECHECK_OVERLAP_US = 30_000_000  # a change is dated before it is committed
 
@@ -178,7 +179,10 @@ class GrpcServer:
     async def _serve(self, context: grpc.aio.ServicerContext[bytes, bytes], call: _Call) -> None:
         async def read() -> bytes | None:
             data = await context.read()
-            return None if data is grpc.aio.EOF else bytes(data)
+            if data is not grpc.aio.EOF:
+                return bytes(data)
+            await asyncio.sleep(END_SETTLES_S)
+            return None
 
         write: Callable[[bytes], Awaitable[object]] = context.write
         code = grpc.StatusCode
