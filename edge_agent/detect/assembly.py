@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from edge_agent.config.detect import ModelPlan, severity_of
 from edge_agent.config.model import Config
@@ -42,9 +43,10 @@ def assemble(config: Config, grids: Sequence[Grid], boot: int) -> Assembled:
     """Load what the configuration names. `boot`: the boot that stamps count from, as 64 bits."""
     lanes: dict[int, list[tuple[Lane, Sequence[int]]]] = {grid.series_set.id: [] for grid in grids}
     refused: dict[str, str] = {}
+    sessions: dict[Path, Session] = {}
     for plan in config.models:
         try:
-            runner = _runner(config, plan)
+            runner = _runner(config, plan, sessions)
         except (ModelRefused, ImportError) as error:
             refused[plan.id] = str(error)
             continue
@@ -64,9 +66,13 @@ def assemble(config: Config, grids: Sequence[Grid], boot: int) -> Assembled:
     return Assembled(Detector(boot, watches), refused)
 
 
-def _runner(config: Config, plan: ModelPlan) -> Runner:
+def _runner(config: Config, plan: ModelPlan, sessions: dict[Path, Session]) -> Runner:
+    """Tables that name the same model share its session: it is in memory, and met in the caches, once."""
+    folder = find_model(plan.name, folders_for(plan.folder, config.state_dir))
+    if folder not in sessions:
+        sessions[folder] = Session(load_model(folder))
     return Runner(
-        Session(load_model(find_model(plan.name, folders_for(plan.folder, config.state_dir)))),
+        sessions[folder],
         calibration_rows=plan.calibration_rows,
         threshold=plan.threshold,
         label=plan.id,

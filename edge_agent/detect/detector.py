@@ -10,8 +10,9 @@ A model that fails costs a score and is counted in `problems`; no tick is ever r
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from types import MappingProxyType
 
 import numpy as np
@@ -19,13 +20,14 @@ import numpy as np
 from edge_agent.detect.contract import Fit
 from edge_agent.detect.errors import StateRefused
 from edge_agent.detect.lane import Lane
-from edge_agent.detect.runner import Row, Runner
+from edge_agent.detect.runner import Runner
 from edge_agent.detect.state import StateChange, read_state
-from edge_agent.detect.verdict import Verdict
 from edge_agent.detect.watched import NOTHING, Found, Seen, Watch, Watched
 from wire.alarm import NEVER, Alarm
 from wire.reading import Tick
 from wire.series import SeriesDef, ValueType
+
+TOGETHER_MAX = 256  # ticks that go through one model before the next: what is held of them at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +62,17 @@ class Detector:
         return next(self.steps((tick,)))
 
     def steps(self, ticks: Iterable[Tick]) -> Iterator[Found]:
-        """As `step` for each, in order. Sets that come one after another ask a model together, in one run."""
-        rows: dict[int, Seen | None] = {}
-        for tick in ticks:
-            if tick.set_id in rows:  # its state must know the answer to the tick before
-                yield from _found(rows.values())
-                rows = {}
-            watched = self._watched.get(tick.set_id)
-            rows[tick.set_id] = None if watched is None else watched.begin(tick)
-        yield from _found(rows.values())
+        """As `step` for each, in order. Sets that come one after another ask a model together, in one run, and a model
+        goes through all of some ticks before the next one does: its code and data are still in the caches."""
+        ticks = iter(ticks)
+        while some := list(islice(ticks, TOGETHER_MAX)):
+            rows = [self._watched[tick.set_id].begin(tick) if tick.set_id in self._watched else None for tick in some]
+            for runner, turns in _turns(row for row in rows if row is not None).items():
+                for turn in turns:
+                    verdicts = runner.step([row.asked[lane] for lane, row in turn.items()])
+                    for (lane, row), verdict in zip(turn.items(), verdicts):
+                        row.verdicts[lane] = verdict
+            yield from (NOTHING if seen is None else seen.watched.end(seen) for seen in rows)
 
     def check(self, now_us: int) -> tuple[Alarm, ...]:
         """Stale alarms of channels that stopped coming; ask it about once a second."""
@@ -167,19 +171,16 @@ class Detector:
         return refused
 
 
-def _found(rows: Collection[Seen | None]) -> Iterator[Found]:
-    """Ask the models, one run for each, and say what each row gave."""
-    asked: dict[Runner, list[Row]] = {}
+def _turns(rows: Iterable[Seen]) -> dict[Runner, list[dict[Lane, Seen]]]:
+    """What each runner is asked, one turn after the other: a lane's next row waits for the answer to the one before."""
+    found: dict[Runner, list[dict[Lane, Seen]]] = {}
     for row in rows:
-        for one in row.asked if row is not None else ():
-            asked.setdefault(one[0].runner, []).append(one)
-    verdicts: dict[Lane, Verdict] = {}
-    for runner, together in asked.items():
-        verdicts |= zip((lane for lane, _, _ in together), runner.step(together))
-    for row in rows:
-        if row is not None:
-            row.verdicts = [verdicts[lane] for lane, _, _ in row.asked]
-    return (NOTHING if row is None else row.watched.end(row) for row in rows)
+        for lane in row.asked:
+            turns = found.setdefault(lane.runner, [{}])
+            if lane in turns[-1]:
+                turns.append({})
+            turns[-1][lane] = row
+    return found
 
 
 def _report(lane: Lane) -> ModelReport:

@@ -54,8 +54,8 @@ class Seen:
     stamp_us: int
     values: F64
     alarms: list[Alarm]
-    asked: list[Row]
-    verdicts: list[Verdict] = field(default_factory=list)
+    asked: dict[Lane, Row]
+    verdicts: dict[Lane, Verdict] = field(default_factory=dict)
 
 
 class Watched:
@@ -87,20 +87,22 @@ class Watched:
         values = self._values(tick)
         stamp_us = tick.stamp * self.set.stamp_unit.us
         alarms = self.rules.step(stamp_us, values)
-        return Seen(self, stamp_us, values, alarms, [(lane, stamp_us, values[at]) for lane, at, _ in self.lanes])
+        asked = {lane: (lane, stamp_us, values[at]) for lane, at, _ in self.lanes}
+        return Seen(self, stamp_us, values, alarms, asked)
 
     def end(self, row: Seen) -> Found:
         """When all of the row's lanes have a verdict."""
         if not self.lanes:
             return Found(None, tuple(row.alarms)) if row.alarms else NOTHING
-        for (lane, columns, _), verdict in zip(self.lanes, row.verdicts):
-            row.alarms += [self._alarm(lane, columns, event, row.stamp_us) for event in verdict.events]
+        for lane, columns, _ in self.lanes:
+            events = row.verdicts[lane].events
+            row.alarms += [self._alarm(lane, columns, event, row.stamp_us) for event in events]
         missing = np.isnan(row.values)
-        if self._quiet and all(verdict.quiet for verdict in row.verdicts) and not np.count_nonzero(missing):
+        if self._quiet and all(verdict.quiet for verdict in row.verdicts.values()) and not np.count_nonzero(missing):
             return Found(self._quiet, tuple(row.alarms))
         scores = np.full(len(row.values), np.nan)
-        for (_, columns, _), verdict in zip(self.lanes, row.verdicts):
-            scores[columns] = np.fmax(scores[columns], verdict.scores)
+        for lane, columns, _ in self.lanes:
+            scores[columns] = np.fmax(scores[columns], row.verdicts[lane].scores)
         scores[missing] = np.nan
         return Found(_codes(scores), tuple(row.alarms))
 
