@@ -33,12 +33,12 @@ def decide(
     """What a run says of each lane of the batch. `good`: groups with a usable score; `here`: those of them that had a
     value; `whole`: that is all of them."""
     memory, at = runner.memory, batch.at
-    runs = memory.runs[at]
     heard, silent = outputs["score"][:, 0], None
-    if not (whole and np.count_nonzero(runs >= runner.calibration_runs) == len(runs)):
+    if not (whole and memory.settled):
+        runs = memory.runs[at]
         silent = (runs < runner.calibration_runs) | ~good
         heard = np.where(here & ~silent, heard, np.float32(0.0))
-    memory.runs[at] = runs + here
+        memory.runs[at] = np.minimum(runs + here, runner.calibration_runs)
     loud = bool(np.count_nonzero(heard))
     spoken = heard
     if loud:

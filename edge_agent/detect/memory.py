@@ -13,13 +13,18 @@ from wire.alarm import NEVER
 
 
 class Memory:
-    """One row per group in every array, and all of it survives a restart. Stamps are boot-relative microseconds."""
+    """One row per group in every array, and all of it survives a restart. Stamps are boot-relative microseconds.
+
+    `settled`: it was looked up that all groups are past their calibration, have their offset, and brought a value last.
+    While it holds a row needs not be asked for it; whoever changes one of these makes it False.
+    """
 
     def __init__(self, model: Model, groups: int, bin_rows: int) -> None:
         manifest = model.manifest
         window = (groups, manifest.window.rows, manifest.window.channels)
         channels = (groups, manifest.window.channels)
         self._manifest = manifest
+        self.settled = False
         self.bins = Bins(channels, bin_rows, manifest.bins.mean_rate)
         self.offset = np.full(channels, np.nan)
         self.scale = np.ones(channels)
@@ -38,6 +43,7 @@ class Memory:
 
     def reset(self, at: Place | NDArray[np.bool_]) -> None:
         """Forget what these groups learnt: they calibrate again."""
+        self.settled = False
         self.bins.reset(at)
         self.offset[at] = np.nan
         self.scale[at] = 1.0
@@ -48,6 +54,14 @@ class Memory:
         self.runs[at] = self.calm[at] = 0
         for item in self._manifest.state:
             self.state[item.name][at] = item.init
+
+    def settle(self, calibration_runs: int) -> None:
+        """Look up whether all groups are `settled`."""
+        told = self.runs >= calibration_runs
+        told &= self.gone_us == NEVER
+        if self._manifest.norm != "none":
+            told &= ~np.isnan(self.offset).any(axis=1)
+        self.settled = bool(told.all())
 
     def arrays(self, at: slice) -> dict[str, NDArray[Any]]:
         """What is to be saved of some groups, by its name in the saved state. Not copies."""

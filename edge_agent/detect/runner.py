@@ -91,12 +91,16 @@ class Runner:
         batch = self._batch_of([lane for lane, _, _ in ordered])
         stamps_us = {lane: stamp_us for lane, stamp_us, _ in ordered}
         grid = np.concatenate([values for _, _, values in ordered]).reshape(batch.groups, -1)
-        whole = is_all(np.isfinite(grid))
+        finite = np.isfinite(grid)
+        whole = is_all(finite)
         if not whole:
-            grid = np.where(np.isfinite(grid), grid, np.nan)
-        self._mind_gaps(batch, stamps_us, grid, whole=whole)
+            self.memory.settled = False
+            grid = np.where(finite, grid, np.nan)
+        self._mind_gaps(batch, stamps_us, grid)
         ready = self._collect(batch, self._normed(batch, grid))
         verdicts = self._run(self._batch_of(ready), stamps_us) if ready else {}
+        if whole and not self.memory.settled:
+            self.memory.settle(self.calibration_runs)
         return [verdicts.get(lane) or self._idle(lane) for lane, _, _ in rows]
 
     def _batch_of(self, lanes: list[Lane]) -> Batch:
@@ -109,18 +113,19 @@ class Runner:
         """Work the per-device numbers out again, after a scale changed."""
         self._params = {param.name: self._param(param) for param in self.manifest.params}
         self._bound = None
+        self.memory.settled = False
 
     def calibrating(self, lane: Lane) -> Mask:
         """Groups of a lane that only learn yet, and alarm nothing."""
         return self.memory.runs[lane.at] < self.calibration_runs
 
-    def _mind_gaps(self, batch: Batch, stamps_us: dict[Lane, int], grid: F64, *, whole: bool) -> None:
+    def _mind_gaps(self, batch: Batch, stamps_us: dict[Lane, int], grid: F64) -> None:
         """A channel that was away for longer than the model allows begins anew."""
         memory, most_us = self.memory, self.manifest.max_gap_s * US_PER_S
         stamps = [stamps_us[lane] for lane in batch.lanes]
         before = [stamp if lane.last_us == NEVER else lane.last_us for lane, stamp in zip(batch.lanes, stamps)]
-        gone_us = memory.gone_us[batch.at]
-        if not whole or np.count_nonzero(gone_us != NEVER):
+        if not memory.settled:
+            gone_us = memory.gone_us[batch.at]
             here = ~np.isnan(grid).all(axis=1)
             gone_us = np.where(~here & (gone_us == NEVER), batch.spread(before), gone_us)
             back = here & (gone_us != NEVER)
@@ -138,11 +143,10 @@ class Runner:
         memory, norm = self.memory, self.manifest.norm
         if norm == "none":
             return grid
-        fresh = np.isnan(memory.offset[batch.at])
-        if norm == "first":
-            if np.count_nonzero(fresh):
-                memory.offset[batch.at] = np.where(fresh, grid, memory.offset[batch.at])
-        elif np.count_nonzero(fresh):
+        fresh = None if memory.settled else np.isnan(memory.offset[batch.at])
+        if fresh is not None and norm == "first":
+            memory.offset[batch.at] = np.where(fresh, grid, memory.offset[batch.at])
+        elif fresh is not None and np.count_nonzero(fresh):
             self._learn(batch, grid, fresh)
         normed: F64 = (grid - memory.offset[batch.at]) / memory.scale[batch.at]
         return normed
@@ -190,7 +194,7 @@ class Runner:
             memory.window[lane.at, lane.in_window] = normed[part]
             lane.in_window = (lane.in_window + 1) % steps
         ready = [lane for lane in batch.lanes if not (lane.in_window or lane.stopped)]
-        if np.count_nonzero(np.isnan(normed)):
+        if not memory.settled and np.count_nonzero(np.isnan(normed)):
             ready = [lane for lane in ready if not is_all(np.isnan(memory.window[lane.at]))]
         return ready
 
@@ -205,10 +209,12 @@ class Runner:
     def _run(self, batch: Batch, stamps_us: dict[Lane, int]) -> dict[Lane, Verdict]:
         """One run of all its lanes. When it fails each is asked alone: one does not cost the others their scores."""
         lanes, window = batch.lanes, self.memory.window[batch.at]
-        gone = np.isnan(window)
-        whole = not np.count_nonzero(gone)
+        gone: Mask | None = None
+        if not self.memory.settled or window.shape[1] > 1:  # rows of another time are in it
+            gone = np.isnan(window)
+            gone = gone if np.count_nonzero(gone) else None
         try:
-            outputs = self._ask(batch, stamps_us, window, None if whole else gone)
+            outputs = self._ask(batch, stamps_us, window, gone)
         except RunFailed as error:
             if len(lanes) > 1:
                 return {lane: verdict for one in lanes for lane, verdict in self._run(Batch([one]), stamps_us).items()}
@@ -217,10 +223,10 @@ class Runner:
             return {lanes[0]: lanes[0].nothing()}
         for lane in lanes:
             lane.last_run_us = stamps_us[lane]
-        here = self._all[: batch.groups] if whole else ~gone.all(axis=(1, 2))
+        here: Mask = self._all[: batch.groups] if gone is None else ~np.logical_and.reduce(gone, axis=(1, 2))
         good = self._keep(batch, outputs, here)
         here = here & good
-        return decide(self, batch, stamps_us, outputs, good, here, whole=whole and is_all(here))
+        return decide(self, batch, stamps_us, outputs, good, here, whole=gone is None and is_all(here))
 
     def _ask(self, batch: Batch, stamps_us: dict[Lane, int], window: F64, gone: Mask | None) -> Outputs:
         """What the model says of a full window; `gone`: places without a value, None when there are none.
