@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from hardware.drivers.csv_replay import CsvReplay, parse, quick_parser
+from hardware.drivers.csv_replay import CsvReplay, parse, quick_parser, quick_rows
 from hardware.errors import BusDown, DeviceDataBad, DeviceMismatch, DeviceNotReady, EndOfData
 
 TEMPERATURE = {"name": "temperature", "unit": "Cel", "column": "t1", "resolution": 0.01}
@@ -161,6 +161,29 @@ def test_the_quick_parser_takes_plain_decimals(count: int, decimals: int, given_
             count_of(text)
     else:
         assert count_of(text) == exact
+
+
+@given(
+    st.lists(st.one_of(st.from_regex(r"[-+]?[0-9]{0,3}\.[0-9]{2}", fullmatch=True), NUMBERS), min_size=1, max_size=4)
+)
+@example(["1.25", "1.5 "])
+@example(["1._5"])
+@example(["1.2.25"])
+@example([".5"])
+@example(["1,5.25"])
+@example(["1.25", "-.75"])
+@example(["92233720368547758.08"])
+def test_what_is_taken_by_rows_is_what_the_exact_parser_says(cells: list[str]) -> None:
+    step = Fraction(1, 100)
+    with contextlib.suppress(ValueError):
+        assert quick_rows([step])(cells) == [parse(cell, step) for cell in cells]
+
+
+def test_rows_of_plain_decimals_are_taken_at_once(tmp_path: Path) -> None:
+    assert quick_rows([Fraction(1, 100)])(["20.50", "-0.25", " 1.00", "٣.٣٣"]) == [2050, -25, 100, 333]
+    for steps in ([None], [Fraction(1)], [Fraction(1, 4)], [Fraction(1, 10), Fraction(1, 100)], []):
+        with pytest.raises(ValueError):
+            quick_rows(steps)(["0.50", "0.25"])
 
 
 @given(st.text(max_size=30))
