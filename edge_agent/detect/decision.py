@@ -25,20 +25,22 @@ def decide(
     batch: Batch,
     stamps_us: dict[Lane, int],
     outputs: Outputs,
-    good: Mask,
-    here: Mask,
-    *,
-    whole: bool,
+    good: Mask | None,
+    here: Mask | None,
 ) -> dict[Lane, Verdict]:
     """What a run says of each lane of the batch. `good`: groups with a usable score; `here`: those of them that had a
-    value; `whole`: that is all of them."""
+    value; None: all."""
     memory, at = runner.memory, batch.at
     heard, silent = outputs["score"][:, 0], None
-    if not (whole and memory.settled):
+    if here is not None or not memory.settled:
         runs = memory.runs[at]
-        silent = (runs < runner.calibration_runs) | ~good
-        heard = np.where(here & ~silent, heard, np.float32(0.0))
-        memory.runs[at] = np.minimum(runs + here, runner.calibration_runs)
+        silent = runs < runner.calibration_runs
+        if good is not None:
+            silent |= ~good
+        heard = np.where(silent, np.float32(0.0), heard)
+        if here is not None:
+            heard[~here] = 0.0
+        memory.runs[at] = np.minimum(runs + (1 if here is None else here), runner.calibration_runs)
     loud = bool(np.count_nonzero(heard))
     spoken = heard
     if loud:
@@ -59,7 +61,8 @@ def decide(
         lane.last_scores = verdict.scores
         if watched:
             told = {name: array[part] for name, array in outputs.items()}
-            _judge(runner, lane, stamps_us[lane], verdict, told, heard[part], spoken[part], here[part])
+            brought = None if here is None else here[part]
+            _judge(runner, lane, stamps_us[lane], verdict, told, heard[part], spoken[part], brought)
         verdicts[lane] = verdict
     return verdicts
 
@@ -72,7 +75,7 @@ def _judge(
     outputs: Outputs,
     heard: F32,
     spoken: F32,
-    here: Mask,
+    here: Mask | None,
 ) -> None:
     """The loudest column, and changes of alarms."""
     memory, at = runner.memory, lane.at
@@ -84,7 +87,7 @@ def _judge(
     if not (raised.any() or (onset_us != NEVER).any()):
         return
     bounds = runner.manifest.threshold
-    memory.calm[at] = np.where(heard < bounds.hysteresis * runner.threshold, memory.calm[at] + here, 0)
+    memory.calm[at] = np.where(heard < bounds.hysteresis * runner.threshold, memory.calm[at] + (1 if here is None else here), 0)
     ended = (onset_us != NEVER) & (memory.calm[at] >= max(1, bounds.hold_off_ticks)) & ~raised
     for row in np.flatnonzero(raised | ended).tolist():
         phase = Phase.CLEARED if ended[row] else Phase.GREW if onset_us[row] != NEVER else Phase.RAISED

@@ -80,7 +80,7 @@ class Runner:
         self.memory = Memory(self.session.model, lane.at.stop, self.bin_rows)
         self._batch = Batch(self.lanes)
         self._present = np.ones((lane.at.stop, manifest.window.rows, width), np.float32)
-        self._all = np.ones(lane.at.stop, np.bool_)
+        self._finite = {name: np.empty(array.shape, np.bool_) for name, array in self.memory.state.items()}
         self._bound: Bound | None = None  # for runs of all lanes, from the first one on
         self.refresh_params()
         return lane
@@ -223,10 +223,13 @@ class Runner:
             return {lanes[0]: lanes[0].nothing()}
         for lane in lanes:
             lane.last_run_us = stamps_us[lane]
-        here: Mask = self._all[: batch.groups] if gone is None else ~np.logical_and.reduce(gone, axis=(1, 2))
-        good = self._keep(batch, outputs, here)
-        here = here & good
-        return decide(self, batch, stamps_us, outputs, good, here, whole=gone is None and is_all(here))
+        good = self._good(batch, outputs)
+        here = good
+        if gone is not None:
+            here = ~np.logical_and.reduce(gone, axis=(1, 2))
+            here = here if good is None else here & good
+        self._keep(batch, outputs, good, here)
+        return decide(self, batch, stamps_us, outputs, good, here)
 
     def _ask(self, batch: Batch, stamps_us: dict[Lane, int], window: F64, gone: Mask | None) -> Outputs:
         """What the model says of a full window; `gone`: places without a value, None when there are none.
@@ -265,33 +268,35 @@ class Runner:
                 found = f"{name} came as {outputs[name].shape}, {(groups, *shape)} was promised"
                 raise RunFailed(f"{self.manifest.title}: {found}")
 
-    def _keep(self, batch: Batch, outputs: Outputs, here: Mask) -> Mask:
-        """Take the state over; groups whose score and state are usable."""
-        memory = self.memory
+    def _good(self, batch: Batch, outputs: Outputs) -> Mask | None:
+        """Groups whose score and state are usable; None: all."""
         score = outputs["score"][:, 0]
-        good: Mask = np.isfinite(score) & (score >= 0)
-        for name in memory.state:
+        good: Mask = np.isfinite(score)
+        good &= score >= 0
+        for name, finite in self._finite.items():
             new = outputs[f"{name}_out"]
-            finite = np.isfinite(new)
-            if not is_all(finite):
-                good &= finite.reshape(batch.groups, -1).all(axis=1)
-        whole = is_all(good)
+            if not is_all(np.isfinite(new, out=finite[: batch.groups])):
+                good &= finite[: batch.groups].reshape(batch.groups, -1).all(axis=1)
+        return None if is_all(good) else good
+
+    def _keep(self, batch: Batch, outputs: Outputs, good: Mask | None, here: Mask | None) -> None:
+        """Take the state over, and note which lanes worked. `here`: of the good groups, those that had a value."""
+        memory = self.memory
         for name, old in memory.state.items():
             new = outputs[f"{name}_out"]
-            if not whole:
+            if good is not None:
                 new[~good] = old[batch.at][~good]
             if batch.groups == len(old):  # it is where `Bound` goes on
                 memory.state[name] = new
             else:
                 old[batch.at] = new
         for lane, part in batch.parts:
-            if whole or is_all(good[part]):
+            if good is None or is_all(good[part]):
                 lane.worked()
             else:
                 channel = lane.channels[int(np.argmin(good[part])) * lane.width]
                 reason = f"{self.manifest.title}: output is not finite for {channel.name}"
-                lane.failed(reason, all_of_it=not (good & here)[part].any())
-        return good
+                lane.failed(reason, all_of_it=not (good if here is None else here)[part].any())
 
 
 def is_all(mask: Mask) -> bool:

@@ -80,7 +80,8 @@ class Watched:
         self._num = np.array([float(one.num) for one in definitions])
         self._off = np.array([float(one.off) for one in definitions])
         self._den = np.array([float(one.den) for one in definitions])
-        self._plain = bool((self._num == 1).all() and not self._off.any() and (self._den == 1).all())
+        self._is_scaled = bool((self._num != 1).any() or self._off.any())
+        self._is_divided = bool((self._den != 1).any())
 
     def begin(self, tick: Tick) -> Seen:
         """Rules; what is asked of the lanes stands in the row."""
@@ -108,8 +109,10 @@ class Watched:
 
     def _values(self, tick: Tick) -> F64:
         values = np.array(tick.raw, np.float64)
-        if not self._plain:
-            values = (values * self._num + self._off) / self._den
+        if self._is_scaled:
+            values = values * self._num + self._off
+        if self._is_divided:
+            values /= self._den
         if tick.states is not None:
             values[np.frombuffer(tick.states, np.uint8) != CellState.VALUE] = np.nan
         return values
