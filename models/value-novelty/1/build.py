@@ -95,20 +95,20 @@ class Graph:
 def build_graph() -> onnx.GraphProto:
     """The graph; `Reference.step` is the same in numpy."""
     g = Graph()
-    zero, one, empty = g.constant("zero", 0.0), g.constant("one", 1.0), g.constant("empty", EMPTY / 2)
+    zero, one = g.constant("zero", 0.0), g.constant("one", 1.0)
     g.constant("axis_1", [1], np.int64)
     flat = g.constant("flat", [0, 1], np.int64)
-    x = g.add("Reshape", "x", flat)
-    here = g.add("Greater", g.add("Reshape", "mask", flat), zero)
+    x, present = g.add("Reshape", "x", flat), g.add("Reshape", "mask", flat)
     low, high, mean, count, place = (g.column("state_core", i) for i in (LOW, HIGH, MEAN, COUNT, PLACE))
-    begun = g.add("Greater", count, zero)
+    here, fresh = g.add("Greater", present, zero), g.add("LessOrEqual", count, zero)
 
     learning = g.add("Less", count, "param_calibration")
-    growth = g.add("Where", learning, one, g.constant("growth", GROWTH))
-    below = g.add("Relu", g.add("Sub", low, x))
-    above = g.add("Relu", g.add("Sub", x, high))
-    low_new = g.add("Where", begun, g.add("Sub", low, g.add("Mul", growth, below)), x)
-    high_new = g.add("Where", begun, g.add("Add", high, g.add("Mul", growth, above)), x)
+    growth = g.add("Mul", g.add("Where", learning, one, g.constant("growth", GROWTH)), present)
+    bottom, top = g.add("Where", fresh, x, low), g.add("Where", fresh, x, high)
+    below = g.add("Relu", g.add("Sub", bottom, x))
+    above = g.add("Relu", g.add("Sub", x, top))
+    low_new = g.add("Sub", bottom, g.add("Mul", growth, below))
+    high_new = g.add("Add", top, g.add("Mul", growth, above))
 
     apart = g.add("Abs", g.add("Sub", "state_memory", x))
     # block by block: an ArgMin over all that is remembered takes longer
@@ -116,36 +116,32 @@ def build_graph() -> onnx.GraphProto:
     block_apart = g.add("ReduceMin", blocks, axes=[2], keepdims=0)
     nearest_apart = g.add("ReduceMin", block_apart, axes=[1], keepdims=1)
     span = g.add("Max", g.add("Sub", high_new, low_new), "param_range", g.constant("range_min", RANGE_MIN))
-    known = g.add("Less", nearest_apart, empty)
-    novelty = g.add("Div", g.add("Where", known, nearest_apart, zero), span)
+    novelty = g.add("Div", g.add("Where", fresh, zero, nearest_apart), span)
     softened = g.add("Add", mean, g.constant("softening", SOFTENING))
-    g.add("Where", here, g.add("Div", novelty, softened), zero, out="score")
-    g.add("Identity", "score", out="contrib")
+    g.add("Mul", g.add("Div", novelty, softened), present, out="score")
 
     block = g.add("ArgMin", block_apart, axis=1, keepdims=1)
     within = g.add("ArgMin", g.add("GatherND", blocks, block, batch_dims=1), axis=1, keepdims=1)
     nearest = g.add("Add", g.add("Mul", block, g.constant("block", BLOCK, np.int64)), within)
     expected = g.add("GatherElements", "state_memory", nearest, axis=1)
     cube = g.constant("cube", [0, 1, 1], np.int64)
-    g.add("Reshape", g.add("Where", begun, expected, x), cube, out="expected")
-    g.add("Reshape", g.add("Where", begun, low, x), cube, out="expected_low")
-    g.add("Reshape", g.add("Where", begun, high, x), cube, out="expected_high")
+    g.add("Reshape", expected, cube, out="expected")
+    g.add("Reshape", low, cube, out="expected_low")
+    g.add("Reshape", high, cube, out="expected_high")
 
-    size = g.constant("mean_bins", MEAN_BINS)
-    weight = g.add("Div", one, g.add("Min", g.add("Max", count, one), size))
-    mean_new = g.add("Add", mean, g.add("Mul", weight, g.add("Sub", novelty, mean)))
-    count_new = g.add("Min", g.add("Add", count, one), g.constant("count_max", 16777216.0))
+    # what is not here changes nothing
+    weighing = g.add("Clip", count, one, g.constant("mean_bins", MEAN_BINS))
+    step = g.add("Div", g.add("Sub", novelty, mean), weighing)
+    mean_new = g.add("Add", mean, g.add("Mul", step, present))
+    count_new = g.add("Add", count, present)  # it stays at 2^24, where float32 has no next integer
     apart_enough = g.add("Greater", novelty, g.constant("resolution", RESOLUTION))
-    remembered = g.add("Or", apart_enough, g.add("Not", known))
-    advanced = g.add("Add", place, one)
-    room = g.add("Less", advanced, g.constant("memory", float(MEMORY)))
-    place_new = g.add("Where", remembered, g.add("Where", room, advanced, zero), place)
-    core = g.add("Concat", low_new, high_new, mean_new, count_new, place_new, axis=1)
-    g.add("Where", here, core, "state_core", out="state_core_out")
+    remembered = g.add("And", here, g.add("Or", apart_enough, fresh))
+    further = g.add("Add", place, g.add("Cast", remembered, to=TensorProto.FLOAT))
+    place_new = g.add("Mod", further, g.constant("memory", float(MEMORY)), fmod=1)
+    g.add("Concat", low_new, high_new, mean_new, count_new, place_new, axis=1, out="state_core_out")
 
     index = g.add("Cast", place, to=TensorProto.INT64)
-    kept = g.add("GatherElements", "state_memory", index, axis=1)
-    written = g.add("Where", g.add("And", here, remembered), x, kept)
+    written = g.add("Where", remembered, x, g.add("GatherElements", "state_memory", index, axis=1))
     g.add("ScatterElements", "state_memory", index, written, axis=1, out="state_memory_out")
 
     unique = {tensor.name: tensor for tensor in g.initializers}
@@ -171,7 +167,6 @@ def _inputs() -> list[onnx.ValueInfoProto]:
 def _outputs() -> list[onnx.ValueInfoProto]:
     return [
         _info("score", "B", 1),
-        _info("contrib", "B", 1),
         _info("expected", "B", 1, 1),
         _info("expected_low", "B", 1, 1),
         _info("expected_high", "B", 1, 1),
@@ -193,19 +188,19 @@ class Reference:
         """Scores of one bin per row; rows that are not `here` keep their state and score 0."""
         f = np.float32
         low, high, mean, count, place = self.core.T.copy()
-        begun, zero = count > 0, f(0)
+        fresh, zero = count <= 0, f(0)
         growth = np.where(count < self.calibration, f(1), f(GROWTH))
-        low_new = np.where(begun, low - growth * np.maximum(low - x, zero), x)
-        high_new = np.where(begun, high + growth * np.maximum(x - high, zero), x)
+        bottom, top = np.where(fresh, x, low), np.where(fresh, x, high)
+        low_new = bottom - growth * np.maximum(bottom - x, zero)
+        high_new = top + growth * np.maximum(x - top, zero)
         apart = np.abs(self.memory - x[:, None]).min(axis=1)
         span = np.maximum(np.maximum(high_new - low_new, self.floor), f(RANGE_MIN))
-        novelty = np.where(apart < f(EMPTY / 2), apart, zero) / span
+        novelty = np.where(fresh, zero, apart) / span
         score = np.where(here, novelty / (mean + f(SOFTENING)), zero)
-        weight = f(1) / np.minimum(np.maximum(count, f(1)), f(MEAN_BINS))
-        mean_new = mean + weight * (novelty - mean)
-        remembered = (novelty > f(RESOLUTION)) | (apart >= f(EMPTY / 2))
-        place_new = np.where(remembered, np.where(place + f(1) < f(MEMORY), place + f(1), zero), place)
-        core = np.stack([low_new, high_new, mean_new, np.minimum(count + f(1), f(2**24)), place_new], axis=1)
+        mean_new = mean + (novelty - mean) / np.clip(count, f(1), f(MEAN_BINS))
+        remembered = (novelty > f(RESOLUTION)) | fresh
+        place_new = (place + remembered.astype(f)) % f(MEMORY)
+        core = np.stack([low_new, high_new, mean_new, count + f(1), place_new], axis=1)
         rows = np.flatnonzero(here & remembered)
         self.memory[rows, place[rows].astype(np.int64)] = x[rows]
         self.core[here] = core[here]
