@@ -6,6 +6,7 @@ The head (who, which Seq numbers, which columns) can be read alone; the body of 
 from __future__ import annotations
 
 import zlib
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,12 +119,7 @@ def _flags(anchor: Anchor) -> int:
 
 
 def _block_head(block: Block, types: list[ValueType]) -> bytes:
-    runs: list[int] = []
-    for value_type in bytes(types):
-        if runs and runs[-1] & 3 == value_type:
-            runs[-1] += 4
-        else:
-            runs.append(4 | value_type)
+    runs = [len(list(run)) << 2 | value_type for value_type, run in groupby(bytes(types))]
     return block.set_id.to_bytes(8, "big") + varints_of(
         (block.ticks, len(block.columns) << 1 | block.stamp_unit, *runs)
     )

@@ -22,7 +22,7 @@ U8 = NDArray[np.uint8]
 
 def encode_plane(plane: U8 | None) -> tuple[int, bytes]:
     """Codec id and bytes; none for a plane of zeros."""
-    if plane is None or not plane.any():
+    if plane is None or not np.count_nonzero(plane):
         return PLANE_NONE, b""
     return encode_runs(plane)
 
@@ -32,7 +32,7 @@ def encode_runs(plane: U8) -> tuple[int, bytes]:
     flat = plane.reshape(-1)
     if not len(flat):
         return PLANE_RUNS, varint(0)
-    edges = np.flatnonzero(np.diff(flat)) + 1
+    edges = (flat[1:] != flat[:-1]).nonzero()[0] + 1
     starts = np.concatenate(([0], edges))
     ends = np.append(edges, len(flat))
     values = flat[starts]

@@ -18,6 +18,7 @@ SYMBOL_PCO = 63
 SYMBOL_K = 1  # Rice parameter of the symbols after a row's first
 
 U8 = NDArray[np.uint8]
+_TRANSFORM_PLACE = np.array(6, np.uint8)  # above the symbol
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,23 +30,23 @@ class Rows:
 
 
 def encode_rows(found: Plan, lengths: I64, width: int, chunks: dict[int, bytes]) -> bytes:
-    """The rows of `found`, except those that `chunks` replaces: their residuals are cleared."""
+    """The rows of `found`, except those that `chunks` replaces: their residuals and symbols are cleared."""
     in_rice = ~found.constant
-    heads = found.symbols[:, 0] | found.transforms << np.uint8(6)
+    heads = found.symbols[:, 0] | found.transforms << _TRANSFORM_PLACE
     heads[found.constant] = SYMBOL_CONST
     seeds = found.seeds
     if chunks:
-        in_pco = list(chunks)
+        in_pco = np.array(list(chunks))
         in_rice[in_pco] = False
         heads[in_pco] = SYMBOL_PCO
         seeds = seeds[heads != SYMBOL_PCO]
         found.residuals[in_pco] = 0
+        found.symbols[in_pco] = 0  # such a row writes nothing
     lows = found.lows[in_rice & (found.transforms == rice.CLIMB)]
     parts = [heads.tobytes(), varints(np.concatenate((seeds, lows)))]
     if width > rice.GROUP:
         parts.append(_encode_symbols(found.symbols[in_rice], lengths[in_rice]))
-    symbols = found.symbols * in_rice[:, None]  # a row of symbol 0 writes nothing
-    written, k = _spread(symbols, found.transforms, lengths, width)
+    written, k = _spread(found.symbols, found.transforms, lengths, width)
     parts.append(rice.pack(found.residuals, k, written))
     for row in sorted(chunks):
         parts += (varint(len(chunks[row])), chunks[row])
@@ -75,7 +76,7 @@ def decode_rows(reader: Reader, lengths: I64, width: int) -> Rows:
 
 
 def _decode_rice(reader: Reader, heads: U8, lengths: I64, width: int, seeds: I64) -> I64:
-    transforms, symbols = heads >> np.uint8(6), (heads & np.uint8(63))[:, None]
+    transforms, symbols = heads >> _TRANSFORM_PLACE, (heads & np.uint8(63))[:, None]
     lows = np.zeros(len(heads), np.int64)
     climbs = (transforms == rice.CLIMB).nonzero()[0]
     if len(climbs):
@@ -92,14 +93,15 @@ def _spread(symbols: U8, transforms: U8, lengths: I64, width: int) -> tuple[NDAr
     """Which residuals are in the bits, and the k of each, or of each row where all of a row have one."""
     if symbols.shape[1] > 1:
         symbols = symbols.repeat(rice.GROUP, axis=1)[:, :width]
-    loud = symbols != 0
-    if int(lengths.min(initial=width)) == width:
+    loud = symbols.astype(np.bool_)
+    if not np.count_nonzero(lengths != width):
         written = np.empty((len(lengths), width), np.bool_)
         written[:] = loud
     else:
         written = np.arange(width) < lengths[:, None]
         written &= loud
-    written[:, :1] &= (transforms == rice.CENTRE)[:, None]
+    first = written[:, :1]
+    first &= (transforms == rice.CENTRE)[:, None]
     return written, (symbols - loud).astype(np.uint64)
 
 

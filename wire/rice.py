@@ -24,9 +24,8 @@ CLIMB = 3  # seed = x[0], then delta - low, low = smallest delta: counters, whic
 TRANSFORMS = 4
 
 U8 = NDArray[np.uint8]
-_ONE = np.uint64(1)
-_ESCAPE = np.uint64(ESCAPE)
-_WORD, _IN_WORD, _WORD_BITS = np.uint64(6), np.uint64(63), np.uint64(64)
+# Without dimensions, like the other constants: see `wire.rice_plan`.
+_ONE, _ESCAPE, _IN_WORD, _WORD_BITS = (np.array(number, np.uint64) for number in (1, ESCAPE, 63, 64))
 
 
 def restore(residuals: U64, transforms: U8, seeds: I64, lows: I64) -> I64:
@@ -60,23 +59,23 @@ def pack(values: U64, k: U64, written: NDArray[np.bool_] | None = None) -> bytes
     k may be one for a whole row of values. What is not `written` must be 0.
     """
     quotients = values >> k
-    sizes = np.minimum(quotients, _ESCAPE)
+    escapes = quotients >= _ESCAPE
+    escaped = quotients[escapes]
     if written is None:
         widths = k
-        sizes += _ONE
+        sizes = quotients + _ONE
     else:
         ones = written.astype(np.uint64)
-        sizes += ones
+        sizes = quotients + ones
         widths = np.multiply(k, ones, out=ones)
-    stops = sizes.cumsum().view(np.int64)
+    sizes[escapes] = _ESCAPE + _ONE
+    stops = sizes.reshape(-1).cumsum().view(np.int64)
     total = int(stops[-1]) if len(stops) else 0
     if not total:
         return varint(0)
-    stops -= 1  # of what is not written: that of the number before; at first -1, the last of all
-    unary = np.zeros(total, np.uint8)
+    unary = np.zeros(total + 1, np.uint8)  # one before the first: what is not written marks that or a mark again
     unary[stops] = 1
-    packed = np.packbits(unary, bitorder="little").tobytes()
-    escaped = quotients[sizes > _ESCAPE]
+    packed = np.packbits(unary[1:], bitorder="little").tobytes()
     low = values & ((_ONE << k) - _ONE)
     parts = varint(len(packed)), packed, _pack_low(low.reshape(-1), widths.reshape(-1)), varints(escaped - _ESCAPE)
     return b"".join(parts)
@@ -89,15 +88,15 @@ def _pack_low(low: U64, k: U64) -> bytes:
     if not total:
         return b""
     starts = np.subtract(ends, k, out=ends)
-    words, shifts = starts >> _WORD, starts & _IN_WORD
+    shifts = starts & _IN_WORD
     # As no number has 64 bits, one starts in every word (or the last is over), and only a word's last ends in the next.
-    edge = np.ones(len(k) + 1, np.bool_)
-    np.not_equal(words[1:], words[:-1], out=edge[1:-1])
-    edges = edge.nonzero()[0]
+    # Edges are each word's first number, and the end.
+    edges = starts.searchsorted(np.arange(0, int(starts[-1]) + 65, 64, dtype=np.uint64))
     lasts = edges[1:] - 1
     out = np.zeros(len(edges), np.uint64)
     np.bitwise_or.reduceat(low << shifts, edges[:-1], out=out[:-1])
-    out[1:] |= low[lasts] >> (_WORD_BITS - shifts[lasts])  # numpy shifts by 64 to 0
+    over = out[1:]
+    over |= low[lasts] >> (_WORD_BITS - shifts[lasts])  # numpy shifts by 64 to 0
     return out.astype("<u8", copy=False).tobytes()[: (total + 7) // 8]
 
 

@@ -1,7 +1,8 @@
 """How each of many rows is best coded with `wire.rice`: its transform, and a parameter k for every 64 residuals.
 
 A batch is fifty rows of sixty numbers, so a call of numpy costs more than its arithmetic: what can be done for all rows
-and all transforms at once is, and sums that were made to choose a transform are used again to choose k.
+and all transforms at once is, and sums that were made to choose a transform are used again to choose k. Constants are
+arrays without dimensions: numpy takes longer to see what a scalar is (decision 0270).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from wire.varint import I64, U64, varint_lengths, zigzag_array
 CENTRE_BITS = 3  # one residual more than the others have
 ESCAPE_BITS = 12  # what the varint costs, about: only used to choose k
 STRIP_CELLS = 1 << 15  # rows are planned in strips of about this many numbers, to stay in cache and in memory
-SUMMAND_MAX = np.uint64(1 << 57)  # 64 of them stay within 64 bits
+SUMMAND_MAX = np.array(1 << 57, np.uint64)  # 64 of them stay within 64 bits
 
 # glibc gives freed memory back to the kernel, and faults it in again at the next call, until a larger block than the
 # plan's has been mapped and freed once: so free one. Without, a third of `encode` is page faults (50x60: 94 of them).
@@ -26,11 +27,15 @@ np.empty(TRANSFORMS * STRIP_CELLS, np.uint64)
 
 U8 = NDArray[np.uint8]
 F64 = NDArray[np.float64]
-_ONE = np.uint64(1)
-_SIGN = np.int64(63)
-_MANTISSA = np.int64(52)  # bits of a float64 below its exponent
+_ONE, _BYTE, _CENTRE, _CLIMB = (np.array(number) for number in (1, 8, CENTRE, CLIMB))
+_HALF, _ONE_FLOAT, _MEAN_OFFSET, _LN_2 = (np.array(number) for number in (0.5, 1.0, 0.75, 0.69))
+_TWICE_CENTRE, _TWO_BYTES = np.array(2.0 * CENTRE_BITS), np.array(2 * 8)
+_HALVING, _HALVINGS = np.array(1, np.uint64), np.array([[[1]], [[2]]], np.uint64)
+_SYMBOLS_FROM_LOW, _FROM_HIGH = np.array([[[1]], [[2]], [[3]]]), np.array(3)
+_MANTISSA = np.array(52, np.uint64)  # bits of a float64 below its exponent
 _EXPONENT_OF_HALF = 1022  # as float64 writes it
-_COST_MAX = np.uint64(ESCAPE + ESCAPE_BITS)
+_EXPONENT_OF_ONE = np.array(_EXPONENT_OF_HALF + 1)
+_COST_MAX, _K_LOW_MAX = np.array(ESCAPE + ESCAPE_BITS, np.uint64), np.array(K_MAX - 2)
 
 
 @dataclass(slots=True)
@@ -69,29 +74,31 @@ def _plan(rows: I64, lengths: I64 | None) -> Plan:
     count, width = rows.shape
     if not width:
         return _nothing(count)
+    numbers = np.array(width) if lengths is None else lengths  # how many of each row
     present = None if lengths is None else np.arange(width) < lengths[:, None]
     candidates = np.empty((TRANSFORMS, count, width), np.int64)
     edges = np.empty((3, count), np.int64)  # what CENTRE and what the others start from, lows
-    _transform(rows, lengths, present, candidates, edges)
+    _transform(rows, numbers, present, candidates, edges)
     zigzag_edges = zigzag_array(edges.view(np.uint64))
-    edge_bits = 8 * varint_lengths(zigzag_edges)
+    low_bytes = varint_lengths(zigzag_edges[2])
     starts = np.arange(0, width, GROUP)
     halves, exponents = _sums(candidates, starts)
 
-    transforms = _weigh(halves, exponents, width if lengths is None else lengths, width, edge_bits[2]).argmin(axis=0)
-    moves, climbs = transforms != CENTRE, transforms == CLIMB
+    transforms = _weigh(halves, exponents, numbers, width, low_bytes).argmin(axis=0)
+    moves, climbs = transforms != _CENTRE, transforms == _CLIMB
     best = transforms, np.arange(count)
     chosen = candidates[best].view(np.uint64)
     residuals = zigzag_array(chosen)
     np.copyto(residuals, chosen, where=climbs[:, None])
     symbols, bits = _parameters(residuals, exponents[best], _sizes(lengths, moves, width, starts), starts)
     lows = zigzag_edges[2] * climbs
-    bits += 8
-    bits += np.where(moves, edge_bits[1], edge_bits[0])
-    bits += edge_bits[2] * climbs
-    constant = symbols[:, 0] == 0 if len(starts) == 1 else ~symbols.any(axis=1)
-    constant &= lows == 0
+    constant = np.logical_not(symbols[:, 0] if len(starts) == 1 else np.bitwise_or.reduce(symbols, axis=1))
+    constant &= np.logical_not(lows)
     seeds = np.where(moves, zigzag_edges[1], zigzag_edges[0])
+    head = varint_lengths(seeds)
+    head += low_bytes * climbs
+    head += _ONE
+    bits += head * _BYTE
     return Plan(transforms.astype(np.uint8), seeds, lows, residuals, symbols, bits, constant)
 
 
@@ -103,27 +110,24 @@ def _nothing(count: int) -> Plan:
     return Plan(transforms, zeros, zeros, residuals, symbols, np.full(count, 16), np.ones(count, np.bool_))
 
 
-def _transform(rows: I64, lengths: I64 | None, present: NDArray[np.bool_] | None, candidates: I64, edges: I64) -> None:
+def _transform(rows: I64, lengths: I64, present: NDArray[np.bool_] | None, candidates: I64, edges: I64) -> None:
     """Fill in the residuals of each transform, before their zigzag, and the edges.
 
     Differences are taken along all rows as if they were one, and what spans two rows is then made 0.
     """
     centred, deltas, slopes, climbs = candidates[CENTRE], candidates[DELTA], candidates[SLOPE], candidates[CLIMB]
-    centres, firsts, lows = edges
+    centres, firsts, lows = edges[0], edges[1], edges[2]
     firsts[:] = rows[:, 0]
-    np.subtract(rows, firsts[:, None], out=centred)
     flat = rows.reshape(-1)
     np.subtract(flat[1:], flat[:-1], out=deltas.reshape(-1)[1:])
     steps = deltas[:, 1:]
-    if present is None or lengths is None:
-        means = np.add.reduce(centred, axis=1) // rows.shape[1]
-    else:
-        centred *= present
-        means = np.add.reduce(centred, axis=1) // np.maximum(lengths, 1)
+    sums = np.add.reduce(rows if present is None else rows * present, axis=1)
+    sums -= firsts * lengths
+    np.add(firsts, sums // np.maximum(lengths, _ONE), out=centres)
+    np.subtract(rows, centres[:, None], out=centred)
+    if present is not None:
         steps = np.where(present[:, 1:], steps, np.iinfo(np.int64).max)
     np.minimum.reduce(steps, axis=1, out=lows) if steps.shape[1] else lows.fill(0)
-    np.add(firsts, means, out=centres)
-    centred -= means[:, None]
     np.subtract(deltas, lows[:, None], out=climbs)
     deltas[:, 0] = 0
     flat = deltas.reshape(-1)
@@ -138,12 +142,12 @@ def _sums(candidates: I64, starts: NDArray[np.intp]) -> tuple[F64, I64]:
     and made without their zigzag; and the sum of these numbers' floor(log2) + 1 (one more where rounded up)."""
     floats = np.empty(candidates.shape)
     floats[:CLIMB] = candidates[:CLIMB]
-    floats[CLIMB] = candidates[CLIMB].view(np.uint64) >> _ONE
-    floats += 0.5
+    floats[CLIMB] = candidates[CLIMB].view(np.uint64) >> _HALVING
+    floats += _HALF
     np.absolute(floats[:CLIMB], out=floats[:CLIMB])
     halves = _group_sums(floats, starts)
-    bits = floats.view(np.int64)
-    exponents: I64 = _group_sums(np.right_shift(bits, _MANTISSA, out=bits), starts)
+    bits = floats.view(np.uint64)
+    exponents: I64 = _group_sums(np.right_shift(bits, _MANTISSA, out=bits), starts).view(np.int64)
     exponents -= _EXPONENT_OF_HALF * _spans(starts, candidates.shape[2])
     return halves, exponents
 
@@ -156,23 +160,24 @@ def _spans(starts: NDArray[np.intp], width: int) -> NDArray[np.intp] | int:
 def _group_sums(numbers: NDArray[Any], starts: NDArray[np.intp]) -> NDArray[Any]:
     """Sums by group along the last axis of three."""
     if len(starts) == 1:
-        summed = np.einsum("trn->tr", numbers) if numbers.dtype == np.float64 else np.add.reduce(numbers, axis=2)
+        summed = np.einsum("trn->tr", numbers) if numbers.dtype.kind == "f" else np.add.reduce(numbers, axis=2)
         sums: NDArray[Any] = summed[:, :, None]
         return sums
     return np.add.reduceat(numbers, starts, axis=2)
 
 
-def _weigh(halves: F64, exponents: I64, lengths: I64 | int, width: int, low_bits: I64) -> F64:
+def _weigh(halves: F64, exponents: I64, lengths: I64, width: int, low_bytes: I64) -> F64:
     """Twice the bits that each transform of each row would take, but for a constant: the sum of two estimates, one by
     the logarithms' mean and one by the mean's logarithm (0.3 % over the best choice; either alone 0.6 %)."""
     one = halves.shape[2] == 1
     means = (halves[:, :, 0] if one else halves.sum(axis=2)) * (2 / width)  # about 1 where all are zero
-    means -= 0.75
+    means -= _MEAN_OFFSET
     weights: F64 = np.log2(means, out=means)
     weights *= lengths
     weights += exponents[:, :, 0] if one else exponents.sum(axis=2)
-    weights[CENTRE] += 2 * CENTRE_BITS
-    weights[CLIMB] += 2 * low_bits
+    centre, climb = weights[CENTRE], weights[CLIMB]
+    centre += _TWICE_CENTRE
+    climb += _TWO_BYTES * low_bytes
     return weights
 
 
@@ -181,10 +186,11 @@ def _sizes(lengths: I64 | None, moves: NDArray[np.bool_], width: int, starts: ND
     sizes: I64 = np.empty((len(moves), len(starts)), np.int64)
     if lengths is None:
         sizes[:] = _spans(starts, width)
-        sizes[:, 0] -= moves
-        return sizes
-    np.minimum(np.maximum(lengths[:, None] - starts, 0), GROUP, out=sizes)
-    sizes[:, 0] -= moves & (lengths > 0)
+    else:
+        np.minimum(np.maximum(lengths[:, None] - starts, 0), GROUP, out=sizes)
+        moves = moves & (lengths > 0)
+    first = sizes[:, 0]
+    first -= moves
     return sizes
 
 
@@ -195,34 +201,33 @@ def _parameters(residuals: U64, exponents: I64, sizes: I64, starts: NDArray[np.i
     four costs 0.3 % more bits (benchmark's mixed columns, 2026-11).
     """
     count, groups = sizes.shape
-    some = np.maximum(sizes, 1)
+    some = np.maximum(sizes, _ONE)
     totals = _group_sums(np.minimum(residuals, SUMMAND_MAX)[None], starts)[0]
-    k = np.empty((4, count, groups), np.int64)
-    np.minimum(exponents // some, K_MAX - 2, out=k[0])
-    np.add(k[0], 1, out=k[1])
-    np.add(k[0], 2, out=k[2])
-    means = totals * 0.69
+    low = np.minimum(exponents // some, _K_LOW_MAX)
+    means = totals * _LN_2
     means /= some
-    np.maximum(means, 1.0, out=means)
-    np.right_shift(means.view(np.int64), _MANTISSA, out=k[3])
-    k[3] -= _EXPONENT_OF_HALF + 1
+    np.maximum(means, _ONE_FLOAT, out=means)
+    high = (means.view(np.uint64) >> _MANTISSA).view(np.int64)
+    high -= _EXPONENT_OF_ONE
+    tried = np.empty((4, count, groups), np.int64)  # symbols, k + 1
+    np.add(low, _SYMBOLS_FROM_LOW, out=tried[:3])
+    np.add(high, _ONE, out=tried[3])
     quotients = np.empty((4, *residuals.shape), np.uint64)
-    for place in (0, 3):  # a call for each is faster than one for both
-        each = k[place].view(np.uint64)
+    for place, k in ((0, low), (3, high)):  # a call for each is faster than one for both
+        each = k.view(np.uint64)
         if groups > 1:
             each = each.repeat(GROUP, axis=1)[:, : residuals.shape[1]]
         np.right_shift(residuals, each, out=quotients[place])
-    np.right_shift(quotients[0], _ONE, out=quotients[1])
-    np.right_shift(quotients[1], _ONE, out=quotients[2])
+    np.right_shift(quotients[0], _HALVINGS, out=quotients[1:3])
     np.minimum(quotients, _COST_MAX, out=quotients)
     costs = _group_sums(quotients, starts).view(np.int64)
-    costs += sizes * (k + 1)
+    costs += sizes * tried
+    quiet = np.logical_not(totals)
     best = costs.argmin(axis=0)
-    loud = totals != 0
-    symbols: I64 = np.where(best == 3, k[3], k[0] + best)
-    symbols += 1
-    symbols *= loud
+    symbols = tried[0] + best
+    np.copyto(symbols, tried[3], where=best == _FROM_HIGH)
+    symbols[quiet] = 0
     least = np.minimum.reduce(costs)
-    least *= loud
+    least[quiet] = 0
     bits: I64 = least[:, 0] if groups == 1 else least.sum(axis=1) + 3 * (groups - 1)
     return symbols.astype(np.uint8), bits

@@ -12,6 +12,7 @@ from wire.errors import SegmentCorrupt
 U64_MAX = (1 << 64) - 1
 VARINT_BYTES_MAX = 10  # ceil(64 / 7)
 FEW = 100  # numbers that are written sooner one by one than by ten calls of numpy
+_ONE, _SIGN = np.array(1, np.uint64), np.array(63, np.int64)  # without dimensions: see `wire.rice_plan`
 _PLACES = np.arange(VARINT_BYTES_MAX)
 _SHIFTS = (7 * _PLACES).astype(np.uint64)
 _LENGTH_STEPS = np.array([1 << (7 * i) for i in range(1, VARINT_BYTES_MAX)], np.uint64)
@@ -37,15 +38,15 @@ def unzigzag(value: int) -> int:
 
 def zigzag_array(values: U64) -> U64:
     """`zigzag` of int64 bit patterns."""
-    signs = (values.view(np.int64) >> np.int64(63)).view(np.uint64)
-    signs ^= values << np.uint64(1)
+    signs = (values.view(np.int64) >> _SIGN).view(np.uint64)
+    signs ^= values << _ONE
     return signs
 
 
 def unzigzag_array(values: U64) -> U64:
     """Inverse of `zigzag_array`."""
-    signs: U64 = np.negative(values & np.uint64(1))
-    signs ^= values >> np.uint64(1)
+    signs: U64 = np.negative(values & _ONE)
+    signs ^= values >> _ONE
     return signs
 
 

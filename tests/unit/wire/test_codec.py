@@ -116,6 +116,22 @@ def test_nan_payloads_infinities_and_negative_zero_keep_their_bits() -> None:
     assert decode(encode(segment)).blocks[0].columns[0].tobytes() == bits.tobytes()
 
 
+def test_a_common_step_is_found_beside_gaps() -> None:
+    states = np.zeros((1, 64), np.uint8)
+    states[0, 20:23] = CellState.TIMEOUT
+    counts = np.cumsum(np.arange(64) * 7 % 5 - 2)
+    plain, stepped = (encode(atom(0, [Block(9, np.arange(64), [told], states)])) for told in (counts, counts * 25 + 3))
+    assert len(stepped) - len(plain) <= 4  # the step's entry: how many, where, size and base
+
+
+@pytest.mark.parametrize("kind", ValueType)
+def test_columns_may_be_parts_of_a_matrix(kind: ValueType) -> None:
+    matrix = np.stack([column(kind, "walk", 20, seed) for seed in range(4)], axis=1)
+    parts, whole = ([take(matrix[:, at]) for at in range(4)] for take in (np.asarray, np.ascontiguousarray))
+    assert not parts[0].flags.c_contiguous
+    assert encode(atom(0, [Block(9, np.arange(20), parts)])) == encode(atom(0, [Block(9, np.arange(20), whole)]))
+
+
 def test_a_constant_column_costs_a_byte_and_its_value() -> None:
     lone, many = (atom(0, [Block(9, np.arange(60), [np.full(60, 20)] * k)]) for k in (1, 101))
     assert len(encode(many)) - len(encode(lone)) <= 100 * 2 + 6  # 4 more in the count of cells, 2 in lengths
