@@ -87,7 +87,9 @@ def _judge(
     if not (raised.any() or (onset_us != NEVER).any()):
         return
     bounds = runner.manifest.threshold
-    memory.calm[at] = np.where(heard < bounds.hysteresis * runner.threshold, memory.calm[at] + (1 if here is None else here), 0)
+    memory.calm[at] = np.where(
+        heard < bounds.hysteresis * runner.threshold, memory.calm[at] + (1 if here is None else here), 0
+    )
     ended = (onset_us != NEVER) & (memory.calm[at] >= max(1, bounds.hold_off_ticks)) & ~raised
     for row in np.flatnonzero(raised | ended).tolist():
         phase = Phase.CLEARED if ended[row] else Phase.GREW if onset_us[row] != NEVER else Phase.RAISED

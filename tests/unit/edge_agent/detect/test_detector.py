@@ -362,6 +362,28 @@ def test_sets_that_come_together_share_a_run() -> None:
     assert session.runs == 15, "ten rows, and ten in bins of two"
 
 
+def test_a_model_goes_through_all_rows_before_the_next_one() -> None:
+    """Its code and data are in the caches then."""
+    order: list[str] = []
+
+    class Named(Session):
+        def run(self, feeds: Mapping[str, F32]) -> dict[str, F32]:
+            order.append(str(id(self)))
+            return super().run(feeds)
+
+        def run_bound(self, binding: Binding) -> None:
+            order.append(str(id(self)))
+            super().run_bound(binding)
+
+    one, two = (Named(load_model(find_model("value-novelty"))) for _ in range(2))
+    series_set = SEVERAL[0]
+    lanes = [Runner(each).add(channels_of(series_set.series)) for each in (one, two)]
+    detector = Detector(BOOT, [Watch(series_set, [(lane, range(2)) for lane in lanes])])
+    list(detector.steps(ticks(30, series_set, 1)))
+    assert order == sorted(order, key=[str(id(one)), str(id(two))].index)
+    assert len(order) == 6, "each asked for every bin of ten rows"
+
+
 def test_a_shared_run_that_fails_costs_only_the_set_that_fails_alone() -> None:
     session = Counted(load_model(find_model("value-novelty")))
     detector = several(session)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import ModelProto, helper
 
+from edge_agent.detect import saving
 from edge_agent.detect.contract import Fit, load_model
 from edge_agent.detect.errors import ModelRefused
 from edge_agent.detect.lane import FAILURES_MAX, Lane
 from edge_agent.detect.library import find_model
 from edge_agent.detect.runner import Runner
 from edge_agent.detect.session import Session
+from edge_agent.detect.state import SavedState
 from edge_agent.detect.verdict import Event
 from tests.unit.edge_agent.detect import toys
 from wire.alarm import Phase
@@ -132,6 +135,17 @@ def test_after_a_score_only_a_larger_one_speaks(tmp_path: Path) -> None:
     assert {event.onset_us // S for event in events[:3]} == {10}
 
 
+def test_an_alarm_does_not_end_while_its_channel_brings_nothing(tmp_path: Path) -> None:
+    lane = Runner(toys.session(tmp_path)).add(fits(2))  # an alarm ends after 3 quiet runs
+    values = np.ones((40, 2))
+    values[10:, 0] = 9.0
+    values[11:20, 0] = np.nan
+    _, events = run(lane, values[:20])
+    assert [event.phase for event in events] == [Phase.RAISED]
+    _, events = run(lane, values[20:], first=20)
+    assert [event.phase for event in events] == [Phase.CLEARED]
+
+
 def test_a_channel_away_too_long_calibrates_anew_and_the_other_does_not(tmp_path: Path) -> None:
     lane = Runner(toys.session(tmp_path)).add(fits(2))  # max_gap_s 100, calibration 4 rows
     values = np.ones((400, 2))
@@ -179,6 +193,65 @@ def poisoned(proto: ModelProto) -> None:
         if node.output[0] == "score":
             node.output[0] = "healthy"
     proto.graph.node.extend(nodes)
+
+
+def raised_by(number: float) -> Callable[[ModelProto], None]:
+    """score = what it was + number, whether there is a value or not."""
+
+    def edit(proto: ModelProto) -> None:
+        proto.graph.initializer.append(helper.make_tensor("number", 1, [], [number]))
+        for node in proto.graph.node:
+            if node.output[0] == "score":
+                node.output[0] = "healthy"
+        proto.graph.node.append(helper.make_node("Add", ["healthy", "number"], ["score"]))
+
+    return edit
+
+
+def test_what_a_model_says_of_a_missing_value_is_not_heard(tmp_path: Path) -> None:
+    lane = Runner(toys.session(tmp_path, model=raised_by(3.0))).add(fits(2))
+    values = np.ones((20, 2))
+    values[10:15, 0] = np.nan  # longer than the hold-off of 3 runs
+    scores, _ = run(lane, values)
+    assert np.argwhere(scores > 0).tolist() == [[4, 0], [4, 1], [15, 0]]
+    assert lane.failures == 0
+
+
+def test_a_score_below_zero_is_none(tmp_path: Path) -> None:
+    lane = Runner(toys.session(tmp_path, model=raised_by(-1.0))).add(fits(1))
+    scores, _ = run(lane, np.zeros((8, 1)))
+    assert (np.isnan(scores).all(), lane.failures) == (True, 8)
+
+
+def test_a_run_without_a_usable_channel_counts_towards_being_left_alone(tmp_path: Path) -> None:
+    """One has no value, the other no score."""
+    lane = Runner(toys.session(tmp_path, model=poisoned)).add(fits(2))
+    run(lane, np.tile([np.nan, 2000.0], (FAILURES_MAX, 1)))
+    assert lane.stopped
+
+
+def test_a_window_with_a_hole_at_its_beginning(tmp_path: Path) -> None:
+    def wide(told: Any) -> None:
+        told["window"] = {"rows": 3, "stride": 3, "channels": 1}
+        told["calibration"] = {"rows": 6}
+
+    lane = Runner(toys.session(tmp_path, declared=wide, base=toys.graph(3))).add(fits(2))
+    values = np.ones((30, 2))
+    values[21, 0] = np.nan
+    scores, _ = run(lane, values)
+    assert (scores[23].tolist(), lane.failures) == ([0.0, 0.0], 0)
+
+
+def test_state_that_comes_back_into_a_running_lane_is_calibrated_further(tmp_path: Path) -> None:
+    lane = Runner(toys.session(tmp_path)).add(fits(2))  # calibration 4 rows
+    run(lane, np.ones((2, 2)))
+    arrays = {name: array.copy() for name, array in saving.state_of(lane).items()}
+    saved = SavedState(saving.identity(lane), 7, saving.group_names(lane), arrays)
+    scores, _ = run(lane, np.ones((8, 2)), first=2)
+    assert not np.isnan(scores[2:]).any()
+    saving.restore(lane, saved, 8 * S)
+    scores, _ = run(lane, np.ones((3, 2)), first=10)
+    assert np.isnan(scores).tolist() == [[True, True], [True, True], [False, False]]
 
 
 def test_nan_costs_that_score_and_nothing_else(tmp_path: Path) -> None:
