@@ -32,9 +32,9 @@ class Bound:
             outputs = told | {f"{name}_out": array for name, array in after.items()}
             self._turns.append(session.bind({**given, **before}, outputs))
 
-    def run(self) -> dict[str, F32]:
+    def run(self) -> Mapping[str, F32]:
         """One run on what is filled in and on the state that the last one left. Raises RunFailed: the state stays."""
         binding = self._turns[0]
         self._session.run_bound(binding)
         self._turns.reverse()
-        return dict(binding.outputs)
+        return binding.outputs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 F32 = NDArray[np.float32]
 Mask = NDArray[np.bool_]
-Outputs = dict[str, F32]
+Outputs = Mapping[str, F32]
 
 
 def decide(

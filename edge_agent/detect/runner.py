@@ -87,10 +87,11 @@ class Runner:
 
     def step(self, rows: Sequence[Row]) -> list[Verdict]:
         """A row for each of some lanes; a verdict for each, in the same order."""
-        ordered = sorted(rows, key=lambda row: row[0].at.start)
+        ordered = rows if len(rows) == 1 else sorted(rows, key=lambda row: row[0].at.start)
         batch = self._batch_of([lane for lane, _, _ in ordered])
         stamps_us = {lane: stamp_us for lane, stamp_us, _ in ordered}
-        grid = np.concatenate([values for _, _, values in ordered]).reshape(batch.groups, -1)
+        values = ordered[0][2] if len(rows) == 1 else np.concatenate([values for _, _, values in ordered])
+        grid = values.reshape(batch.groups, -1)
         finite = np.isfinite(grid)
         whole = is_all(finite)
         if not whole:
