@@ -50,14 +50,36 @@ class Latest(NamedTuple):
     quality: int = 0
 
 
+class PlainRows:
+    """Rows of a sensor's counts that pass as they are, noted once for all its channels. Read by any thread."""
+
+    def __init__(self) -> None:
+        self.last: tuple[int, Sequence[Raw | CellState]] = (-1, ())  # stamp in microseconds, cells; -1: never a row
+        self.rows = 0
+
+    def take(self, cells: Sequence[Raw | CellState], stamp_us: int) -> bool:
+        """As `ChannelFlow.step` for each cell, where all channels let them pass (`ChannelFlow.plain_us`). The cells are
+        kept and not to be changed any more.
+
+        False, and nothing is done, where a cell is no count.
+        """
+        if not {int}.issuperset(map(type, cells)) or min(cells) < INT64_MIN or max(cells) > INT64_MAX:
+            return False
+        self.last = (stamp_us, cells)
+        self.rows += 1
+        return True
+
+
 class ChannelFlow:
     """Steps cell by cell. Used by one thread at a time; `latest`, `values` and `gaps` may be read by any."""
 
-    def __init__(self, sensor_id: str, plan: ChannelPlan) -> None:
+    def __init__(self, sensor_id: str, plan: ChannelPlan, plain: PlainRows, place: int) -> None:
+        """`plain`: its sensor's; `place`: its cell in them."""
         self.plan = plan
+        self._plain, self._place = plain, place
         self.definition = definition = series_def(sensor_id, plan)
         self._latest: tuple[int, int, Raw, int] | None = None  # the fields of `latest`
-        self.values = 0
+        self._values = 0
         self.gaps = 0
         self._is_int = definition.value_type is ValueType.INT
         self._num, self._den = definition.num, definition.den
@@ -86,7 +108,15 @@ class ChannelFlow:
     @property
     def latest(self) -> Latest | None:
         """What it brought last; None before the first cycle."""
-        return None if self._latest is None else Latest(*self._latest)
+        (stamp_us, cells), stepped = self._plain.last, self._latest
+        if stamp_us > (-1 if stepped is None else stepped[1]):
+            return Latest(CellState.VALUE, stamp_us, cells[self._place])
+        return None if stepped is None else Latest(*stepped)
+
+    @property
+    def values(self) -> int:
+        """How many it brought."""
+        return self._values + self._plain.rows
 
     def step(self, cell: Raw | CellState, stamp_us: int, late_us: int = 0) -> Cell:
         """Filter and judge one cell, `late_us` after its cycle's stamp.
@@ -117,11 +147,11 @@ class ChannelFlow:
         self._latest = (0, stamp_us, raw, quality)
         if self._filters and not self._passes(raw, CellState.VALUE, stamp_us):
             return 0, CellState.ABSENT, 0
-        self.values += 1
+        self._values += 1
         return raw, 0, quality
 
     def _gap(self, state: CellState, stamp_us: int) -> Cell:
-        self._latest = (state, *(self._latest or Latest(state))[1:])
+        self._latest = (state, *(self.latest or Latest(state))[1:])
         if state is CellState.ABSENT or (self._filters and not self._passes(0, state, stamp_us)):
             return 0, CellState.ABSENT, 0
         self.gaps += 1
@@ -158,16 +188,3 @@ class ChannelFlow:
                 return False
             return not abs((raw - self._taken_raw) * self._num) < each.delta * self._den * ALMOST
         return True
-
-
-def take_plain(flows: Sequence[ChannelFlow], cells: Sequence[Raw | CellState], stamp_us: int) -> bool:
-    """As `ChannelFlow.step` for each, where all pass as they are (`plain_us`).
-
-    False, and nothing is done, where a cell is no count.
-    """
-    if not {int}.issuperset(map(type, cells)) or min(cells) < INT64_MIN or max(cells) > INT64_MAX:
-        return False
-    for flow, count in zip(flows, cells):
-        flow._latest = (0, stamp_us, count, 0)
-        flow.values += 1
-    return True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edge_agent.sources.channel import take_plain
 from edge_agent.sources.sensor import Sensor
 from hardware.driver import Raw
 from wire.clock import NS_PER_MS, NS_PER_S, NS_PER_US
@@ -64,7 +63,7 @@ class PollGroup:
         for sensor in self.sensors:
             cells, late_ns = cycle.cells[sensor.name]
             late_us = late_ns // NS_PER_US
-            if late_us <= sensor.plain_us and take_plain(sensor.flows, cells, stamp_us):
+            if late_us <= sensor.plain_us and sensor.plain.take(cells, stamp_us):
                 raws += cells
                 states += bytes(len(cells))
                 quality += bytes(len(cells))

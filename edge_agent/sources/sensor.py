@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 from edge_agent.config.model import SensorPlan
 from edge_agent.config.values import show_duration
-from edge_agent.sources.channel import ChannelFlow
+from edge_agent.sources.channel import ChannelFlow, PlainRows
 from hardware.driver import Driver, Raw
 from hardware.errors import (
     BusDown,
@@ -77,7 +77,8 @@ class Sensor:
 
     def __init__(self, plan: SensorPlan) -> None:
         self.plan = plan
-        self.flows = [ChannelFlow(plan.id, channel) for channel in plan.channels]
+        self.plain = PlainRows()
+        self.flows = [ChannelFlow(plan.id, each, self.plain, place) for place, each in enumerate(plan.channels)]
         self.plain_us = min((flow.plain_us for flow in self.flows), default=-1)  # of all its channels
         self.driver: Driver | None = None  # open
         self.backoff = Backoff()

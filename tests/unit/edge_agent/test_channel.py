@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from edge_agent.config.calibration import fit_line, scaling
 from edge_agent.config.model import CalibrateLinear, Delta, Median, Throttle
-from edge_agent.sources.channel import ChannelFlow, series_def, take_plain
+from edge_agent.sources.channel import ChannelFlow, PlainRows, series_def
 from hardware.driver import Channel, Raw
 from tests.unit.edge_agent.parts import ManualClock, Script, channel_plan, line_of, sensor_plan
 from wire.reading import CellState, Quality
@@ -25,7 +25,7 @@ def steps(flow: ChannelFlow, cells: list[Raw | CellState], period_s: float = 1.0
 
 
 def flow_of(channel: Channel = CENTI, **said: Any) -> ChannelFlow:
-    return ChannelFlow("s", channel_plan(channel, **said))
+    return ChannelFlow("s", channel_plan(channel, **said), PlainRows(), 0)
 
 
 def test_a_plain_value_goes_through_unchanged() -> None:
@@ -138,7 +138,7 @@ def test_filters_count_only_what_is_taken() -> None:
 def test_calibration_never_touches_raw_and_names_its_version() -> None:
     plan = channel_plan(CENTI, calibration=CalibrateLinear(calibrate_linear=[(0.2, 0.0), (39.8, 40.0)], version=4))
     definition = series_def("s", plan)
-    assert ChannelFlow("s", plan).step(2000, 0)[0] == 2000
+    assert ChannelFlow("s", plan, PlainRows(), 0).step(2000, 0)[0] == 2000
     assert definition.calibration == 4
     values = definition.values(np.array([20, 3980]))
     assert values == pytest.approx([0.0, 40.0], abs=1e-6)
@@ -172,11 +172,13 @@ CELLS = st.one_of(
 
 @given(st.lists(st.lists(CELLS, min_size=2, max_size=2), max_size=6))
 def test_plain_cells_are_taken_as_one_by_one(rounds: list[list[Any]]) -> None:
-    quick, slow = ([ChannelFlow("s", channel_plan(Channel(name, "count"))) for name in "ab"] for _ in range(2))
+    rows, none = PlainRows(), PlainRows()
+    plans = [channel_plan(Channel(name, "count")) for name in "ab"]
+    quick, slow = ([ChannelFlow("s", plan, of, place) for place, plan in enumerate(plans)] for of in (rows, none))
     assert quick[0].plain_us == 30_000_000
     for stamp_us, cells in enumerate(rounds):
         expected = [flow.step(cell, stamp_us) for flow, cell in zip(slow, cells)]
-        if take_plain(quick, cells, stamp_us):
+        if rows.take(cells, stamp_us):
             assert expected == [(cell, 0, 0) for cell in cells]
         else:
             assert [flow.step(cell, stamp_us) for flow, cell in zip(quick, cells)] == expected
@@ -198,8 +200,8 @@ def test_plain_cells_are_taken_as_one_by_one(rounds: list[list[Any]]) -> None:
     ],
 )
 def test_what_doubts_or_holds_back_is_not_plain(said: dict[str, Any]) -> None:
-    assert ChannelFlow("s", channel_plan(**said)).plain_us == -1
-    assert ChannelFlow("s", channel_plan(Channel("f", "count", value_type="float64"))).plain_us == -1
+    assert flow_of(**said).plain_us == -1
+    assert flow_of(Channel("f", "count", value_type="float64")).plain_us == -1
 
 
 def test_plain_cells_that_come_too_late_are_stale() -> None:
