@@ -123,9 +123,9 @@ class Runner:
     def _mind_gaps(self, batch: Batch, stamps_us: dict[Lane, int], grid: F64) -> None:
         """A channel that was away for longer than the model allows begins anew."""
         memory, most_us = self.memory, self.manifest.max_gap_s * US_PER_S
-        stamps = [stamps_us[lane] for lane in batch.lanes]
-        before = [stamp if lane.last_us == NEVER else lane.last_us for lane, stamp in zip(batch.lanes, stamps)]
         if not memory.settled:
+            stamps = [stamps_us[lane] for lane in batch.lanes]
+            before = [stamp if lane.last_us == NEVER else lane.last_us for lane, stamp in zip(batch.lanes, stamps)]
             gone_us = memory.gone_us[batch.at]
             here = ~np.isnan(grid).all(axis=1)
             gone_us = np.where(~here & (gone_us == NEVER), batch.spread(before), gone_us)
@@ -134,10 +134,11 @@ class Runner:
             memory.gone_us[batch.at] = np.where(back, NEVER, gone_us)
             if late.any():
                 memory.reset(np.arange(len(memory.runs))[batch.at][late])
-        for lane, stamp_us, before_us in zip(batch.lanes, stamps, before):
-            if stamp_us - before_us > most_us:
+        for lane in batch.lanes:
+            stamp_us = stamps_us[lane]
+            if lane.last_us != NEVER and stamp_us - lane.last_us > most_us:
                 memory.reset(lane.at)
-            lane.last_us = max(stamp_us, before_us)
+            lane.last_us = max(stamp_us, lane.last_us)
 
     def _normed(self, batch: Batch, grid: F64) -> F64:
         """Values without their offset and in units of their scale; NaN while a calibration must come first."""
@@ -191,10 +192,12 @@ class Runner:
             batch = self._batch_of(full)
             normed = memory.bins.take(batch.at)
         steps = self.manifest.window.rows
+        ready = []
         for lane, part in batch.parts:
             memory.window[lane.at, lane.in_window] = normed[part]
             lane.in_window = (lane.in_window + 1) % steps
-        ready = [lane for lane in batch.lanes if not (lane.in_window or lane.stopped)]
+            if not (lane.in_window or lane.stopped):
+                ready.append(lane)
         if not memory.settled and np.count_nonzero(np.isnan(normed)):
             ready = [lane for lane in ready if not is_all(np.isnan(memory.window[lane.at]))]
         return ready
