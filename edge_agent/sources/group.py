@@ -19,18 +19,15 @@ class Cycle:
     def __init__(self, group: PollGroup, stamp_ns: int) -> None:
         self.group = group
         self.stamp_ns = stamp_ns
-        self.cells: dict[str, tuple[Cells, int]] = {}  # by sensor: cells, and how late they came, in ns
+        self.cells: dict[Sensor, tuple[Cells, int]] = {}  # and how late they came, in ns
 
     def fill(self, sensor: Sensor, cells: Cells, now_ns: int) -> None:
         """This sensor is done."""
-        self.cells[sensor.name] = (cells, now_ns - self.stamp_ns)
+        self.cells[sensor] = (cells, now_ns - self.stamp_ns)
 
     def fill_gap(self, sensor: Sensor, reason: CellState) -> None:
         """This sensor brings nothing but the reason."""
-        self.cells[sensor.name] = ([reason] * len(sensor.flows), 0)
-
-    def __contains__(self, sensor: Sensor) -> bool:
-        return sensor.name in self.cells
+        self.cells[sensor] = ([reason] * len(sensor.flows), 0)
 
 
 class PollGroup:
@@ -61,7 +58,7 @@ class PollGroup:
         raws: list[Raw] = []
         states, quality = bytearray(), bytearray()
         for sensor in self.sensors:
-            cells, late_ns = cycle.cells[sensor.name]
+            cells, late_ns = cycle.cells[sensor]
             late_us = late_ns // NS_PER_US
             if late_us <= sensor.plain_us and sensor.plain.take(cells, stamp_us):
                 raws += cells

@@ -172,19 +172,19 @@ class BusLine:
     def _finish(self, cycle: Cycle) -> Tick | None:
         """Ask every sensor of the cycle that is not in it yet."""
         self.cycle, group = cycle, cycle.group
-        waits = {sensor: self._trigger(sensor, cycle) for sensor in group.sensors if sensor not in cycle}
+        waits = {sensor: self._trigger(sensor, cycle) for sensor in group.sensors if sensor not in cycle.cells}
         while (wait_s := max(waits.values(), default=0)) > 0:
             self._clock.sleep(wait_s)
             waits = {sensor: self._proceed(sensor, cycle) for sensor in waits if waits[sensor] > 0}
         for sensor in group.sensors:
-            if sensor not in cycle:
+            if sensor not in cycle.cells:
                 self._read(sensor, cycle)
         self.cycle = None
         return group.finish(cycle)
 
     def _substitute(self, cycle: Cycle, culprit: Sensor | None) -> Tick | None:
         for sensor in cycle.group.sensors:
-            if sensor not in cycle:
+            if sensor not in cycle.cells:
                 ended = CellState.ABSENT if sensor.ended else CellState.BUS_DOWN
                 cycle.fill_gap(sensor, CellState.TIMEOUT if sensor is culprit else ended)
         return cycle.group.finish(cycle)
@@ -237,7 +237,7 @@ class BusLine:
             cycle.fill_gap(sensor, sensor.reason)
             return
         try:
-            answer = self._call(sensor, driver.read)
+            answer = self.watch.call(sensor, sensor.plan.timeout, driver.read)
             now_ns = self._clock.boottime_ns()
             cycle.fill(sensor, sensor.cells_of(answer, now_ns), now_ns)
             self._timeouts = 0
