@@ -95,8 +95,9 @@ async def may_sync(cloud: Cloud, identity: Identity, folder: Path) -> tuple[obje
 
     A write that meets the end of the stream puts the library's words over the server's (grpc issue 36066): once
     more, as the agent does."""
+    keys = keys_of(identity, folder)
     while True:
-        async with connect(cloud.address, keys_of(identity, folder)) as client:
+        async with connect(cloud.address, keys) as client:
             try:
                 await client.open()
             except Exception:
