@@ -131,6 +131,7 @@ class GrpcServer:
 
     def _guarded(self, handler: PeerHandler) -> Callable[[bytes, Any], Awaitable[bytes]]:
         async def call(request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+            """The handler's answer, for who is let in; otherwise the call ends with a code."""
             peer = await self._admit(context)
             try:
                 return await handler(peer, request)

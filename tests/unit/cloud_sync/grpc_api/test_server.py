@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import grpc
 import grpc.aio
@@ -33,7 +34,7 @@ from cloud_sync.grpc_api import stream as stream_module
 from cloud_sync.grpc_api.assigning import Assigning, UpdateDesk
 from cloud_sync.grpc_api.enrol import EnrolDesk, EnrolServer
 from cloud_sync.grpc_api.peer import Gatekeeper, Peer
-from cloud_sync.grpc_api.server import STREAMS_PER_GATEWAY_MAX, Credentials, GrpcServer
+from cloud_sync.grpc_api.server import STREAMS_PER_GATEWAY_MAX, Credentials, GrpcServer, _Call
 from cloud_sync.grpc_api.stream import Stream, StreamPorts, merge_acks
 from cloud_sync.ingest.group_commit import GroupCommit
 from cloud_sync.ingest.ingestor import Ingestor
@@ -402,6 +403,30 @@ async def test_a_link_that_breaks_is_no_error(cloud: Cloud) -> None:
         while not cloud.ended("link"):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     assert cloud.ended("link") == 1
+
+
+class Breaking:
+    """What grpc 1.85 gives a handler when the link breaks: the end of what is read, and a little later it is
+    cancelled."""
+
+    async def read(self) -> object:
+        asyncio.get_running_loop().call_later(0.002, self.serving.cancel)
+        return grpc.aio.EOF
+
+    async def write(self, data: bytes) -> None:
+        pytest.fail("nobody reads")
+
+    def serve(self, server: GrpcServer, peer: Peer) -> asyncio.Task[None]:
+        """Have the server serve it."""
+        call = _Call(peer, cast("asyncio.Task[object]", asyncio.current_task()))
+        self.serving = asyncio.create_task(server._serve(cast("Any", self), call))
+        return self.serving
+
+
+async def test_a_broken_link_that_is_told_as_an_end_first(cloud: Cloud) -> None:
+    with pytest.raises(asyncio.CancelledError):
+        await Breaking().serve(cloud.server, Peer("gw-a", "00"))
+    assert [cloud.ended(reason) for reason in ("link", "done")] == [1, 0]
 
 
 # -- start and stop -------------------------------------------------------------------------------------------------
