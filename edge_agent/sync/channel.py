@@ -55,7 +55,7 @@ async def call_once(channel: grpc.aio.Channel, method: str, data: bytes, timeout
 def brief(detail: str) -> str:
     """The last, most telling part of gRPC's nested words: the operating system's reason."""
     if detail == REASON_LOST:
-        return "the cloud ended the stream, and gRPC lost its reason; the next try asks again"
+        return "gRPC lost the cloud's reason; the next try asks again"
     return detail.rpartition("; last error: ")[2].rpartition("UNKNOWN: ")[2] or detail
 
 
