@@ -237,7 +237,7 @@ class BusLine:
             cycle.fill_gap(sensor, sensor.reason)
             return
         try:
-            answer = self.watch.call(sensor, sensor.plan.timeout, driver.read)
+            answer = self._call(sensor, driver.read)
             now_ns = self._clock.boottime_ns()
             cycle.fill(sensor, sensor.cells_of(answer, now_ns), now_ns)
             self._timeouts = 0

@@ -99,8 +99,7 @@ class Sensor:
         """The driver's answer as cells; channels that failed alone are told once. Marks the sensor as well."""
         if len(answer) != len(self.flows):
             raise TypeError(f"driver {self.plan.driver_name} gave {len(answer)} cells for {len(self.flows)} channels")
-        if self._is_told or self.error or self.backoff.due_ns:
-            self.mark_well(now_ns)
+        self.mark_well(now_ns)
         if not self._told and NUMBERS.issuperset(map(type, answer)):
             return list(cast("Sequence[Raw]", answer))
         return [self.cell_of(flow, cell) for flow, cell in zip(self.flows, answer)]
