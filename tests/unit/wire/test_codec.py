@@ -223,6 +223,7 @@ def test_no_flipped_bit_passes(name: str) -> None:
 @settings(max_examples=200, deadline=None)
 @given(st.sampled_from(list(GOLDEN_MODELS)), st.data())
 def test_any_bytes_behind_a_right_crc_give_a_value_or_an_error(name: str, data: st.DataObject) -> None:
+    """`fuzz` asserts it: no other error, in bounded time, and what was decoded can be encoded and decoded again."""
     raw = bytearray((GOLDEN / f"{name}.segment").read_bytes())
     for _ in range(data.draw(st.integers(1, 4))):
         raw[data.draw(st.integers(2, len(raw) - 1))] = data.draw(st.integers(0, 255))
@@ -232,6 +233,7 @@ def test_any_bytes_behind_a_right_crc_give_a_value_or_an_error(name: str, data: 
 @settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_at_all(tail: bytes) -> None:
+    """As above, in `fuzz`."""
     fuzz(tail)
     fuzz(HEAD + tail)
 
