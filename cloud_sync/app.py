@@ -152,7 +152,11 @@ async def _serve(
         app = create_app(catalog, query, clock, metrics.registry, names, ingestor.require_writable)
         with listening(options.http.host, options.http.port) as listener:
             grpc = Address(options.grpc.host, await server.start(options.grpc.host, options.grpc.port))
-            enrol = Address(options.enrol.host, await enrolment.start(options.enrol.host, options.enrol.port))
+            try:
+                enrol = Address(options.enrol.host, await enrolment.start(options.enrol.host, options.enrol.port))
+            except ConfigInvalid:
+                await server.stop()  # gRPC complains of one that is only forgotten
+                raise
             http = Address(options.http.host, listener.getsockname()[1])
             async with asyncio.TaskGroup() as tasks, serving(app, listener, tls):
                 committing = tasks.create_task(group.run(), name="group commit")

@@ -102,12 +102,12 @@ def serve_process(data: Path, *arguments: str) -> subprocess.CompletedProcess[st
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("port_of", ["grpc", "http"])
+@pytest.mark.parametrize("port_of", ["grpc", "enrol", "http"])
 def test_a_port_in_use_is_one_line(data: Path, port_of: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = f"127.0.0.1:{other.getsockname()[1]}"
-        addresses = {"grpc": "127.0.0.1:0", "http": "127.0.0.1:0", port_of: taken}
-        done = serve_process(data, "--grpc", addresses["grpc"], "--http", addresses["http"])
+        addresses = dict.fromkeys(("grpc", "enrol", "http"), "127.0.0.1:0") | {port_of: taken}
+        done = serve_process(data, *(word for name, at in addresses.items() for word in (f"--{name}", at)))
     assert done.returncode == EXIT_CONFIG
     assert done.stderr.startswith("cloud-sync: ")
     assert done.stderr.count("\n") == 1  # gRPC's core adds nothing
