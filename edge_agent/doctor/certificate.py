@@ -54,9 +54,8 @@ def check_certificate(config: Config, account: Account, clock: Clock) -> Iterato
     if year_of(clock) not in YEARS:
         yield from all_skipped(IDS[3:], "the clock is not to be believed")
         return
-    renew = "edge-agent renew" if config.is_by_identity else "cloud-sync cert issue --help"
     life = validity(credentials.cert.read_bytes()[:CERTIFICATE_BYTES_MAX])
-    yield from _dates(life, clock.wall_ns() / NS_PER_S, renew)
+    yield from _dates(life, clock.wall_ns() / NS_PER_S, credentials.renewal)
     if life[0] <= clock.wall_ns() / NS_PER_S <= life[1]:
         yield _chain(credentials, again)
     else:

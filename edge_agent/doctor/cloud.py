@@ -22,7 +22,6 @@ DNS_S_MAX = 5.0
 TCP_S_MAX = 5.0
 ADDRESSES_MAX = 4
 PORT = 8443
-RENEW = "edge-agent renew"
 
 
 def check_cloud(config: Config) -> Iterator[Finding]:
@@ -146,7 +145,7 @@ def _mtls(credentials: Credentials, name: str, address: str, port: int) -> Findi
     if found.ended is Ended.TAKEN:
         return ok("cloud.mtls", "the cloud takes this gateway's certificate")
     if found.ended is Ended.REFUSED:
-        return failed("cloud.mtls", f"the cloud refuses {credentials.cert}; {credentials.own_doubt()}", RENEW)
+        return failed("cloud.mtls", f"the cloud refuses {credentials.cert}; {credentials.own_doubt()}", credentials.renewal)
     text = f"the cloud does not answer this gateway's certificate: {found.why}"
     return failed("cloud.mtls", text, "edge-agent sync explain")
 

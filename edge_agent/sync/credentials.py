@@ -41,6 +41,11 @@ class Credentials:
     cert: Path
     key: Path
 
+    @property
+    def renewal(self) -> str:
+        """The command that gives another certificate: a joined identity is one file, of `cert issue` come two."""
+        return "edge-agent renew" if self.cert == self.key else "cloud-sync cert issue --help"
+
     def read(self) -> tuple[bytes, bytes, bytes]:
         """CA, certificate and key, as they are now (renewal replaces the files).
 
@@ -115,7 +120,7 @@ class Credentials:
             )
         if found.ended is not Ended.REFUSED:
             return None  # cut or silent: the link, not the certificate
-        return f"the cloud refuses {self.cert}; {self.own_doubt()}. Try: edge-agent renew"
+        return f"the cloud refuses {self.cert}; {self.own_doubt()}. Try: {self.renewal}"
 
     def own_doubt(self) -> str:
         """What a server that trusts the CA finds wrong with the certificate; its end date when it finds nothing."""

@@ -64,3 +64,10 @@ def test_a_card_that_fails_is_a_loss_of_the_link_and_no_bad_certificate(tmp_path
         make_disk(tmp_path).state = State.FAILING
         with pytest.raises(LinkDown, match=r"ca\.pem cannot be read: Input/output error\. Try: journalctl -k"):
             credentials.read()
+
+
+def test_another_certificate_is_of_the_agent_only_for_those_who_joined() -> None:
+    """`edge-agent renew` knows nothing of files that [cloud] names."""
+    ca, device, key = Path("ca.pem"), Path("device.pem"), Path("key.pem")
+    assert Credentials(ca, device, device).renewal == "edge-agent renew"
+    assert Credentials(ca, device, key).renewal == "cloud-sync cert issue --help"

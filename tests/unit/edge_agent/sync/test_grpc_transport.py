@@ -209,7 +209,7 @@ async def test_an_expired_certificate_is_named(
     told = await refused(recorder, cloud.address, keys, caplog)
     assert "certificate has expired" in told
     assert str(keys / "cert.pem") in told
-    assert "edge-agent renew" in told
+    assert "Try: cloud-sync cert issue" in told, "edge-agent renew is for those who joined"
 
 
 async def test_a_certificate_of_another_ca_is_named(
