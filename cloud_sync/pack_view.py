@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from cloud_sync.errors import ConfigInvalid
+from cloud_sync.errors import ConfigInvalid, PackCorrupt
 from cloud_sync.storage.pack import decode_pack
 from wire.codec import read_header
 from wire.errors import WireError
@@ -17,6 +17,8 @@ def pack_document(path: Path) -> dict[str, Any]:
         pack = decode_pack(path.read_bytes())
     except OSError as error:
         raise ConfigInvalid(f"{path} cannot be read: {error.strerror}") from error
+    except PackCorrupt as error:
+        raise PackCorrupt(f"{path}: {error}") from error
     messages = []
     for record in pack.records:
         line: dict[str, Any] = {

@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge_agent import exits
+from edge_agent.config.check import written
 from edge_agent.config.example import EXAMPLE
 from edge_agent.config.load import load
 from edge_agent.config.model import Config
 from edge_agent.config.values import show_duration
 from edge_agent.errors import ConfigInvalid
+
+if TYPE_CHECKING:
+    import msgspec
 
 
 def check(file: Path) -> int:
@@ -69,19 +73,27 @@ def show(file: Path, as_json: bool) -> int:
     if as_json:
         print(json.dumps(document, indent=2))
         return exits.OK
-    for section in ("agent", "cloud", "buffer"):
-        if document[section] is not None:
-            print(f"[{section}]")
-            for key, value in document[section].items():
-                print(f"{key} = {json.dumps(value)}")
-            print()
-    for name, bus in document["buses"].items():
-        print(f"[bus.{name}]\nkind = {json.dumps(bus['kind'])}\ndevice = {json.dumps(bus['device'])}\n")
+    sections = {"agent": config.agent, "cloud": config.cloud, "buffer": config.buffer}
+    for name, section in (sections | {f"bus.{name}": bus for name, bus in config.buses.items()}).items():
+        if section is not None:
+            print(f"[{name}]\n{_as_written(section)}\n")
     for sensor in document["sensors"]:
         channels = ", ".join(f"{channel['name']} [{channel['unit']}]" for channel in sensor["channels"])
         bus = f" on {sensor['bus']}" if sensor["bus"] else ""
         print(f"{sensor['id']}: {sensor['driver']}{bus} every {show_duration(sensor['interval_s'])}: {channels}")
     return exits.OK
+
+
+def _as_written(section: msgspec.Struct) -> str:
+    """Its keys as lines of TOML; what has no value is left out."""
+    import msgspec
+
+    kinds = {field.encode_name: field.type for field in msgspec.structs.fields(section)}
+    return "\n".join(
+        f"{key} = {json.dumps(written(kinds.get(key, str), value))}"
+        for key, value in msgspec.to_builtins(section).items()
+        if value is not None
+    )
 
 
 def as_document(config: Config) -> dict[str, Any]:

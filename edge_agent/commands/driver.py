@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from edge_agent import exits
+from edge_agent.config.check import written
 from edge_agent.config.drivers import DriverLoadFailed, Drivers
 
 
@@ -48,6 +49,14 @@ def list_drivers(as_json: bool) -> int:
 def _option(info: msgspec.structs.FieldInfo) -> str:
     if info.required:
         return info.encode_name
+    return f"{info.encode_name} = {_shown(info)}"
+
+
+def _shown(info: msgspec.structs.FieldInfo) -> str:
+    """The default as it would stand in the configuration; tables, which take more than a line, as `[...]`."""
     value = info.default
-    shown = hex(value) if info.encode_name == "address" and isinstance(value, int) else json.dumps(value, default=str)
-    return f"{info.encode_name} = {shown}"
+    if isinstance(value, tuple) and value:
+        return "[...]"
+    if info.encode_name == "address" and isinstance(value, int):
+        return hex(value)
+    return json.dumps(written(info.type, value))

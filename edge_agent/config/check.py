@@ -146,6 +146,17 @@ def fit(kind: Any, value: Any, folder: Path) -> Any:
     return fitted
 
 
+def written(kind: Any, value: Any) -> Any:
+    """The inverse of `fit`: durations and sizes as they are written in TOML, all else as plain values."""
+    meta, _ = _split(kind)
+    unit = (meta.extra or {}).get("kind") if meta else None
+    if unit == "duration" and value is not None:
+        return show_duration(value)
+    if unit == "size" and value is not None:
+        return f"{value} B"
+    return msgspec.to_builtins(value)
+
+
 def show(value: Any) -> str:
     """A value as it would stand in TOML, cut to a line."""
     if isinstance(value, bool):

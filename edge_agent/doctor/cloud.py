@@ -145,7 +145,9 @@ def _mtls(credentials: Credentials, name: str, address: str, port: int) -> Findi
     if found.ended is Ended.TAKEN:
         return ok("cloud.mtls", "the cloud takes this gateway's certificate")
     if found.ended is Ended.REFUSED:
-        return failed("cloud.mtls", f"the cloud refuses {credentials.cert}; {credentials.own_doubt()}", credentials.renewal)
+        return failed(
+            "cloud.mtls", f"the cloud refuses {credentials.cert}; {credentials.own_doubt()}", credentials.renewal
+        )
     text = f"the cloud does not answer this gateway's certificate: {found.why}"
     return failed("cloud.mtls", text, "edge-agent sync explain")
 

@@ -1,4 +1,4 @@
-"""The driver `mqtt`: what a sensor table says of a topic. Its values are not read, they come when the broker sends."""
+"""Any topic of an MQTT broker: its messages are readings. Nothing is polled; they come when the broker sends."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class StateLock:
             holder = os.read(self._descriptor, 32).decode("ascii", "replace").strip() or "unknown"
             os.close(self._descriptor)
             raise StateBusy(
-                f"{directory} is in use by process {holder}. Try: systemctl stop edge-agent, or another state directory"
+                f"{directory} is in use by process {holder}. Try: systemctl stop edge-agent, or another directory"
             ) from error
         with suppress(OSError):  # a full disk: the lock holds without a name in it
             os.pwrite(self._descriptor, f"{os.getpid():<{PID_WIDTH}}\n".encode(), 0)

@@ -191,7 +191,7 @@ def test_ledger_and_pack(data: Path) -> None:
     pack = json.loads(run("pack", data / "objects" / key, "--json").output)
     assert [(m["gateway"], m["cells"], m["seq"]) for m in pack["messages"]] == [("gw-a", 10, [0, 10])]
     assert "gw-a" in run("pack", data / "objects" / key).output
-    fails(1, "pack", data / "pki/ca.pem")
+    assert f"{data / 'pki/ca.pem'}: " in fails(1, "pack", data / "pki/ca.pem")
 
 
 def test_a_truncated_catalog_is_said_once(data: Path) -> None:

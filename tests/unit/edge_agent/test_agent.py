@@ -255,6 +255,7 @@ def test_driver_list() -> None:
     drivers = {each["name"]: each for each in json.loads(result.stdout)["drivers"]}
     assert drivers["bme280"]["bus"] == "i2c"
     assert "address = 0x76" in drivers["bme280"]["options"]
+    assert 'wait = "1.5s"' in drivers["nmea-gps"]["options"], "as the configuration takes it"
 
 
 def test_the_command_line_starts_without_heavy_libraries() -> None:

@@ -161,3 +161,18 @@ def test_a_command_imports_no_other_and_help_knows_them_all(file: Path) -> None:
         for name, command in whole.commands.items():
             assert command.name == name
             assert f"  {name} " in words
+
+
+def test_what_show_prints_of_the_sections_is_a_configuration(file: Path, tmp_path: Path) -> None:
+    serial = '[bus.rs485]\nkind = "serial"\nport = "/dev/ttyUSB0"\n'
+    file.write_text(f'[agent]\ninterval = "1500ms"\n[buffer]\nmax_size = "64 MiB"\n{serial}{CLOUD}{SENSOR}')
+    shown = run("config", "show", "-c", file)
+    assert shown.exit_code == exits.OK
+    sections, _, sensors = shown.stdout.rpartition("\n\n")
+    assert sensors.startswith("climate: bme280 on i2c-1 every 1.5s: temperature [Cel]")
+    again = tmp_path / "again.toml"
+    again.write_text(sections)
+    first, second = load(file), load(again)
+    assert (second.agent, second.cloud, second.buffer, second.buses) == (
+        first.agent, first.cloud, first.buffer, first.buses,
+    )  # fmt: skip
