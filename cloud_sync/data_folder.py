@@ -77,7 +77,10 @@ class DataFolder:
             )
         if not os.access(self.root, os.W_OK | os.X_OK):
             user = os.geteuid()
-            raise ConfigInvalid(f"{self.root} cannot be written by user {user}. Try: chown -R {user} {self.root}")
+            raise ConfigInvalid(
+                f"{self.root} cannot be written by user {user}. Try: chown -R {user} {self.root}, "
+                "or another folder where its disk is mounted read-only"
+            )
 
     def open_catalog(self, clock: Clock, create: bool = False) -> SqlCatalog:
         """The catalog. Raises ConfigInvalid, CatalogDown."""
@@ -198,7 +201,9 @@ def initialise(folder: DataFolder, hosts: Sequence[str], clock: Clock) -> Creden
         folder.pki.folder.chmod(0o700)
         create_ca(folder.pki, hosts)
     except OSError as error:
-        raise ConfigInvalid(f"cannot write {error.filename or folder.root}: {error.strerror}") from error
+        raise ConfigInvalid(
+            f"cannot write {error.filename or folder.root}: {error.strerror}. Try: another --data folder"
+        ) from error
     catalog = folder.open_catalog(clock, create=True)
     try:
         mark_generation(folder.open_store(), catalog.generation())
@@ -230,7 +235,9 @@ def issue_certificate(folder: DataFolder, gateway_id: str, out: Path, days: int,
         for path, (data, mode) in files.items():
             write_new(path, data, mode)
     except OSError as error:
-        raise ConfigInvalid(f"cannot write {error.filename or out}: {error.strerror}") from error
+        raise ConfigInvalid(
+            f"cannot write {error.filename or out}: {error.strerror}. Try: another --out folder"
+        ) from error
     with closing(folder.open_catalog(clock)) as catalog:
         catalog.access.register(gateway_id, made.device.sha256, made.issued)
 

@@ -39,14 +39,14 @@ def run_demo(options: Options) -> int:
     if options.json_file is not None and not os.access(options.json_file.absolute().parent, os.W_OK):
         print(f"edge-sim: --json {options.json_file}: its folder is missing or cannot be written", file=sys.stderr)
         return 1
-    folder = kept.resolve() if kept is not None else Path(tempfile.mkdtemp(prefix="tidegate-demo-"))
     try:
-        if kept is not None:
-            folder.mkdir(parents=True)
-        return asyncio.run(_run(folder, options))
-    except FileExistsError:
-        print(f"edge-sim: {folder} is there already; --keep makes a new folder", file=sys.stderr)
+        folder = _new_folder(kept)
+    except OSError as error:
+        why = "is there already" if isinstance(error, FileExistsError) else f"cannot be made: {error.strerror}"
+        print(f"edge-sim: {error.filename} {why}. Try: another --keep DIR, which is made anew", file=sys.stderr)
         return 1
+    try:
+        return asyncio.run(_run(folder, options))
     except (LabFailed, TransportRefused) as error:
         print(f"edge-sim: {error}", file=sys.stderr)
         return 1
@@ -57,6 +57,15 @@ def run_demo(options: Options) -> int:
     finally:
         if kept is None:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _new_folder(kept: Path | None) -> Path:
+    """Where everything of this run stands. Raises OSError."""
+    if kept is None:
+        return Path(tempfile.mkdtemp(prefix="tidegate-demo-"))
+    kept = kept.resolve()
+    kept.mkdir(parents=True)
+    return kept
 
 
 async def _run(folder: Path, options: Options) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from contextlib import suppress
@@ -46,7 +47,10 @@ class StateLock:
 
 def unusable(directory: Path, error: OSError) -> StateUnusable:
     """A directory that cannot be used, and what helps."""
-    return StateUnusable(
-        f"{directory}: {error.strerror or error}. Try: install -d -o $(id -un) {directory}, "
-        f"or chown -R $(id -un) {directory}"
-    )
+    if error.errno in (errno.EEXIST, errno.ENOTDIR):
+        help_ = "another directory: a file is in the way"
+    elif error.errno == errno.EROFS:
+        help_ = f"another directory, or: mount -o remount,rw $(findmnt -no TARGET -T {directory.parent})"
+    else:
+        help_ = f"install -d -o $(id -un) {directory}, or chown -R $(id -un) {directory}"
+    return StateUnusable(f"{directory}: {error.strerror or error}. Try: {help_}")

@@ -13,7 +13,7 @@ CREDIT_SMALL_BYTES = 64 * 1024  # below it the cloud is holding back
 SILENCE_S = 5.0  # without an answer to something sent, before it is worth a word
 # What gRPC, the operating system and the cloud say, and what it asks of the reader. The first that fits counts.
 CAUSES = (
-    ("no_name", ("DNS", "Name or service not known", "nodename"), "check the host in [cloud] url: getent hosts HOST"),
+    ("no_name", ("DNS", "errors resolving", "Name or service"), "check the host in [cloud] url: getent hosts HOST"),
     ("no_route", ("unreachable", "No route to host", "Network is down"), "is the link up? ip route get HOST"),
     ("refused", ("Connection refused",), "does cloud-sync run there, and on this port? nc -vz HOST PORT"),
     ("no_answer", ("no connection within", "timed out", "Timeout"), "a firewall, or a link without way: ping HOST"),

@@ -212,7 +212,8 @@ class SyncClient:
             return
         if self._told not in (kind, CredentialsRejected):
             reason = self._machine.status.last_error
-            log.warning("sync: not connected to %s; readings are kept and sent later: %s", self.address, reason)
+            fix = "" if kind is CredentialsRejected else ". Try: edge-agent sync explain"  # a refusal names its own
+            log.warning("sync: not connected to %s; readings are kept and sent later: %s%s", self.address, reason, fix)
             self._told = kind
 
     def _recover(self) -> None:

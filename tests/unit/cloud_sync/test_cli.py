@@ -65,7 +65,7 @@ def test_init_makes_everything_and_never_overwrites(data: Path) -> None:
 
 def test_init_where_nothing_can_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    fails(EXIT_CONFIG, "init", "--data", tmp_path / "file" / "data")
+    assert "another --data" in fails(EXIT_CONFIG, "init", "--data", tmp_path / "file" / "data")
 
 
 def test_cert_issue_and_show(data: Path, tmp_path: Path) -> None:

@@ -103,6 +103,7 @@ def test_an_unreachable_cloud_costs_no_reading_and_no_time_at_the_stop(make: Cal
         assert time.monotonic() - began < 4
     assert agent.returncode == 0, said
     assert said.count("not connected to") == 1
+    assert said.count("Try: edge-agent sync explain") == 1
 
 
 def test_another_clouds_certificate_is_one_clear_line_and_collecting_goes_on(

@@ -135,3 +135,10 @@ def test_a_summary_that_could_not_be_written_is_said_before_the_run(
     target = tmp_path / "none" / "out.json"
     assert run_demo(Options(stay=False, json_file=target, seed=1, transport="unix", keep=None)) == 1
     assert capsys.readouterr().err == f"edge-sim: --json {target}: its folder is missing or cannot be written\n"
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    for kept, why in ((tmp_path, "is there already"), (tmp_path / "file" / "x", "cannot be made: Not a directory")):
+        assert run_demo(Options(stay=False, json_file=None, seed=1, transport="unix", keep=kept)) == 1
+        assert capsys.readouterr().err == f"edge-sim: {kept} {why}. Try: another --keep DIR, which is made anew\n"

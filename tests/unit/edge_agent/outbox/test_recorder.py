@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 from edge_agent.errors import StateBusy, StateUnusable
 from edge_agent.outbox.encoder import ATOM_CELLS_MAX
 from edge_agent.outbox.journal import Journal
+from edge_agent.outbox.lock import unusable
 from edge_agent.outbox.options import OutboxOptions
 from edge_agent.outbox.recorder import Recorder
 from simulator.disk import State, watching
@@ -229,8 +232,15 @@ def test_directories_that_cannot_be_used_say_how_to_mend_them(tmp_path: Path) ->
     blocked = tmp_path / "file"
     blocked.write_text("not a directory")
     gateway = Gateway(blocked)
-    with pytest.raises(StateUnusable, match="chown"):
+    with pytest.raises(StateUnusable, match="a file is in the way"):
         gateway.start(SET)
+
+
+@pytest.mark.parametrize(("number", "fix"), [(errno.EACCES, "chown -R"), (errno.EROFS, "mount -o remount,rw")])
+def test_what_helps_is_told_by_what_is_wrong(number: int, fix: str) -> None:
+    said = str(unusable(Path("/var/lib/edge-agent"), OSError(number, os.strerror(number))))
+    assert said.startswith(f"/var/lib/edge-agent: {os.strerror(number)}. Try: ")
+    assert fix in said
 
 
 def test_a_newer_version_is_left_alone(gateway: Gateway) -> None:

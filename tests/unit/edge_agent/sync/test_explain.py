@@ -61,6 +61,7 @@ def test_a_hold_is_no_failed_connection() -> None:
         ("UNAVAILABLE: Network is unreachable (101)", "no_route", "ip route get cloud.example"),
         ("UNAVAILABLE: connect: No route to host (113)", "no_route", "ip route"),
         ("UNAVAILABLE: DNS resolution failed for cloud.example", "no_name", "getent hosts cloud.example"),
+        ("UNAVAILABLE: errors resolving x:8443: [address lookup failed: Domain name not found]", "no_name", "getent"),
         ("no connection within 20 s", "no_answer", "ping"),
         ("the cloud ended the stream: RESOURCE_EXHAUSTED 20000 streams are open", "cloud_busy", "log"),
         ("the cloud ended the stream: UNAVAILABLE not stored: disk full", "cloud_store", "/ready"),

@@ -199,6 +199,7 @@ async def refused(
     assert commit_acks(recorder) > 0, "nothing may be lost"
     recorder.close()
     (record,) = [record for record in caplog.records if record.name == LOGGER]
+    assert "sync explain" not in record.getMessage(), "a refusal names its own fix"
     return record.getMessage()
 
 
