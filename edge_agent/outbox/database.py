@@ -23,6 +23,7 @@ CACHE_KIB = 512
 BUSY_S = 10.0
 RESERVE_EXTRA = 256 * KIB  # beside the WAL's length: a few new pages
 FLOOR_SHARE = 20  # the floor is at most this part of the disk: a small partition is there to be used
+RESERVE = "outbox.reserve"  # taken once an outbox is complete
 DAMAGED = ".corrupt"  # after the name of a damaged file that was put aside
 SUSPECT = "outbox.suspect"  # a damaged page was met at run time: check the whole file at the next start
 
@@ -70,7 +71,7 @@ class Database:
         """
         self.path = path
         self._options = options
-        self._reserve = path.with_name("outbox.reserve")
+        self._reserve = path.with_name(RESERVE)
         self.release_reserve()  # a migration or a checkpoint may need a page, on a full disk too
         try:
             self.connection = connect(path)

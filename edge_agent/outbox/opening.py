@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edge_agent.errors import OutboxCorrupt
 from edge_agent.outbox.boot import Instance, begin
-from edge_agent.outbox.database import Database, translated
+from edge_agent.outbox.database import RESERVE, Database, translated
 from edge_agent.outbox.journal import Journal
 from edge_agent.outbox.lock import StateLock
 from edge_agent.outbox.options import OutboxOptions
@@ -60,6 +60,8 @@ def _salvaged(path: Path, options: OutboxOptions, cause: str) -> None:
 
 
 def _ready(path: Path, instance: Instance, ring_path: Path, options: OutboxOptions, *, salvaged: bool) -> Outbox:
+    if path.exists() and not path.stat().st_size and path.with_name(RESERVE).exists():
+        raise OutboxCorrupt(f"{path}: empty, and it was not")  # SQLite would make a new one of it, and drop its WAL
     checked = path.exists() and path.stat().st_size <= options.check_bytes_max
     database = Database(path, options)
     try:

@@ -86,9 +86,12 @@ def _aside(path: Path) -> Path:
 
 
 def _pad(path: Path, bytes_max: int) -> None:
-    """Give a truncated file its length back: SQLite reads nothing at all of a file shorter than its head says."""
+    """Give a truncated file its length back: SQLite reads nothing of one shorter than its head says.
+
+    An empty one gets a page: SQLite deletes the WAL beside a file without any.
+    """
     with path.open("r+b") as file:
-        size = int.from_bytes(file.read(FILE_HEAD)[PAGE_COUNT], "big") * PAGE_BYTES
+        size = int.from_bytes(file.read(FILE_HEAD)[PAGE_COUNT], "big") * PAGE_BYTES or PAGE_BYTES
         if path.stat().st_size < size <= 2 * bytes_max:
             file.truncate(size)
 

@@ -210,6 +210,25 @@ def test_an_empty_file_is_a_new_outbox(gateway: Gateway) -> None:
     assert not (gateway.state / "outbox.db.corrupt").exists()
 
 
+@pytest.mark.parametrize("wal", [True, False])
+def test_a_file_cut_to_nothing_is_damage(gateway: Gateway, wal: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """What stands in the WAL and what the journal holds survive it, and it is told."""
+    taken, rest = noise(SET, 30), ticks(SET, 7, start=5000)
+    recorder = gateway.start(SET)
+    recorder.take(taken)
+    recorder.commit()
+    recorder.take(rest)
+    beside = gateway.database.with_name("outbox.db-wal")
+    frames = beside.read_bytes()
+    gateway.kill()  # which empties the WAL, as a SIGKILL does not
+    gateway.database.write_bytes(b"")
+    beside.write_bytes(frames if wal else b"")
+    recorder = gateway.start(SET)
+    recorder.commit()
+    assert values(waiting(recorder.view())) == values_of((taken if wal else []) + rest)
+    assert "empty, and it was not" in caplog.text
+
+
 def test_acked_readings_are_not_called_lost(gateway: Gateway) -> None:
     epoch, taken = filled(gateway, closed=False)
     assert gateway.recorder is not None
