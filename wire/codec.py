@@ -6,18 +6,18 @@ The head (who, which Seq numbers, which columns) can be read alone; the body of 
 from __future__ import annotations
 
 import zlib
-from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wire.clock import Anchor
 from wire.codec_block import decode_block, encode_block
+from wire.codec_number import Layout, layout
 from wire.errors import MergeRefused, SegmentCorrupt, UnsupportedFormat
 from wire.ranges import SEQ_MAX
 from wire.reading import SERIES_PER_SET_MAX, CellState, Kind, Priority
 from wire.segment import MESSAGE_BYTES_MAX, MESSAGE_CELLS_MAX, AtomRef, Block, BlockHeader, Header, Segment
-from wire.series import VALUE_TYPES, StampUnit, ValueType
+from wire.series import StampUnit, ValueType
 from wire.varint import Reader, unzigzag, varint, varints_of, zigzag
 
 MAGIC = 0x9C  # not ASCII, not a protobuf key in use, not gzip or zstd
@@ -44,10 +44,10 @@ def encode(segment: Segment, *, pco: bool = True) -> bytes:
         varint(segment.anchor.uncertainty_us),
         varint(len(segment.blocks)),
     ]
-    types = [[VALUE_TYPES[column.dtype] for column in block.columns] for block in segment.blocks]
-    parts += map(_block_head, segment.blocks, types)
+    layouts = [layout(tuple([column.dtype for column in block.columns])) for block in segment.blocks]
+    parts += map(_block_head, segment.blocks, layouts)
     parts.append(_atom_list(segment))
-    parts += [encode_block(block, of_block, pco=pco) for block, of_block in zip(segment.blocks, types)]
+    parts += [encode_block(block, of_block, pco=pco) for block, of_block in zip(segment.blocks, layouts)]
     body = b"".join(parts)
     if len(body) + CRC_BYTES > MESSAGE_BYTES_MAX:
         raise MergeRefused(
@@ -118,11 +118,9 @@ def _flags(anchor: Anchor) -> int:
     return FLAG_SYNCHRONISED if anchor.synchronised else 0
 
 
-def _block_head(block: Block, types: list[ValueType]) -> bytes:
-    runs = [len(list(run)) << 2 | value_type for value_type, run in groupby(bytes(types))]
-    return block.set_id.to_bytes(8, "big") + varints_of(
-        (block.ticks, len(block.columns) << 1 | block.stamp_unit, *runs)
-    )
+def _block_head(block: Block, types: Layout) -> bytes:
+    counts = varints_of((block.ticks, len(block.columns) << 1 | block.stamp_unit))
+    return block.set_id.to_bytes(8, "big") + counts + types.runs
 
 
 def _atom_list(segment: Segment) -> bytes:

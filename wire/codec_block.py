@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from wire import codec_pco
 from wire.codec_number import (
     Column,
+    Group,
+    Layout,
     Step,
     decode_steps,
     encode_steps,
@@ -46,7 +48,7 @@ PCO_READINGS_ALWAYS = 300
 U8 = NDArray[np.uint8]
 
 
-def encode_block(block: Block, types: list[ValueType], *, pco: bool) -> bytes:
+def encode_block(block: Block, types: Layout, *, pco: bool) -> bytes:
     """The body of a block. types: of its columns."""
     width, count = block.ticks, len(block.columns)
     states_codec, states = encode_plane(block.states)
@@ -59,19 +61,19 @@ def encode_block(block: Block, types: list[ValueType], *, pco: bool) -> bytes:
     rows = np.zeros((len(lengths), width), np.int64)
     of_columns = rows[1 : 1 + count]
     period, rows[0] = to_line(block.stamps)
-    groups = gather(columns, types, None if present is None else lengths[1 : 1 + count], of_columns)
+    groups = gather(columns, types.places, None if present is None else lengths[1 : 1 + count], of_columns)
     if scores_codec == PLANE_ROWS and block.scores is not None:
         _put_scores(block.scores, present, rows[1 + count :])
     steps = find_steps(of_columns, groups, None if present is None else lengths[1 : 1 + count])
     steps |= find_decimals(groups, of_columns)
     found = plan(rows, None if present is None else lengths)
-    chunks = _pco_chunks(found, lengths, columns, types, steps) if pco and width >= PCO_READINGS_MIN else {}
+    chunks = _pco_chunks(found, lengths, columns, groups, steps) if pco and width >= PCO_READINGS_MIN else {}
     steps = {place: step for place, step in steps.items() if place + 1 not in chunks}
 
     flags = states_codec | quality_codec << 2 | scores_codec << 4 | bool(steps) * FLAG_STEPS
     parts = [bytes((flags,)), states, quality, scores, varint(period)]
     if steps:
-        parts.append(encode_steps(steps, types))
+        parts.append(encode_steps(steps, types.of_columns))
     parts.append(encode_rows(found, lengths, width, chunks))
     return b"".join(parts)
 
@@ -138,30 +140,29 @@ def _decode_column(row: I64, chunk: bytes | None, value_type: ValueType, step: S
 
 
 def _pco_chunks(
-    found: Plan, lengths: I64, columns: list[Column], types: list[ValueType], steps: dict[int, Step]
+    found: Plan, lengths: I64, columns: list[Column], groups: list[Group], steps: dict[int, Step]
 ) -> dict[int, bytes]:
     """pco chunks by row, for columns where they are smaller."""
     chunks: dict[int, bytes] = {}
     short = found.residuals.shape[1] < PCO_READINGS_COUNTS
-    if short and ValueType.FLOAT64 not in types:
-        return chunks
-    constant, bits, readings = found.constant.tolist(), found.bits.tolist(), lengths.tolist()
-    for row, value_type in enumerate(types, 1):
+    for value_type, places, _ in groups:
         if short and value_type is not ValueType.FLOAT64:
             continue
-        least = PCO_READINGS_ALWAYS
-        if row - 1 not in steps:
-            if value_type is ValueType.FLOAT64:
-                least = PCO_READINGS_MIN
-            elif value_type is ValueType.INT and bits[row] >= PCO_BITS_COUNTS * readings[row]:
-                least = PCO_READINGS_COUNTS
-        if readings[row] < least or constant[row]:
-            continue
-        if not codec_pco.available():  # asked late: a gateway of counts alone never loads the library
-            break
-        chunk = codec_pco.compress(columns[row - 1])
-        if 8 * (len(chunk) + 2) < bits[row]:
-            chunks[row] = chunk
+        for place in places.tolist():
+            row = place + 1
+            bits, readings, least = int(found.bits[row]), int(lengths[row]), PCO_READINGS_ALWAYS
+            if place not in steps:
+                if value_type is ValueType.FLOAT64:
+                    least = PCO_READINGS_MIN
+                elif value_type is ValueType.INT and bits >= PCO_BITS_COUNTS * readings:
+                    least = PCO_READINGS_COUNTS
+            if readings < least or found.constant[row]:
+                continue
+            if not codec_pco.available():  # asked late: a gateway of counts alone never loads the library
+                return chunks
+            chunk = codec_pco.compress(columns[place])
+            if 8 * (len(chunk) + 2) < bits:
+                chunks[row] = chunk
     return chunks
 
 

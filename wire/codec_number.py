@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from functools import lru_cache
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wire.errors import SegmentCorrupt
-from wire.series import DTYPES, ValueType
+from wire.series import DTYPES, VALUE_TYPES, ValueType
 from wire.varint import I64, Reader, varints_of
 
 DECIMALS_MAX = 9
-# Below, every integer is a float of that kind. Above, a decimal is finer than the floats are, and saves nothing.
-FLOAT32_EXACT_MAX, FLOAT64_EXACT_MAX = float(1 << 24), float(1 << 53)
-FLOAT32_ROUNDING = 2.0**-24  # a float32 is no further than this share of it from what it was rounded from
-PROBES = 12  # values of a column that are tried before all of it is
-TRIES = 2  # numbers of decimals, from what the probes need
+# The largest number of a column, rounded down to a power of two, times 10^d stays below: then what rounding did to
+# n / 10^d moves n by less than a half. Above, decimals are about as fine as the floats are, and save next to nothing.
+FLOAT32_WHOLE_MAX, FLOAT64_WHOLE_MAX = float(1 << 23), float(1 << 51)
+PROBES = 12  # values of a column that are tried for a step before all of it is
 STEP_BITS_MIN = 40  # what a step must save, about, to pay for its entry
 STEP_READINGS_MIN = 8
+LAYOUTS_KEPT = 64  # one for each series set of a gateway, about; some 70 kB for one of 4096 columns
 
 _SIGN, _ALL_BUT_SIGN = np.array(63, np.int64), np.array(0x7FFF_FFFF_FFFF_FFFF, np.int64)
 _SIGN_32, _ALL_BUT_SIGN_32 = np.array(31, np.int32), np.array(0x7FFF_FFFF, np.int32)
+_EXPONENT = np.array(0x7FF0_0000_0000_0000, np.int64)  # bits of a float64 without its mantissa: a power of two
 _POWERS = 10.0 ** np.arange(DECIMALS_MAX + 1)
-_TOPS = FLOAT64_EXACT_MAX / _POWERS[:, None]
+_TENS = 10 ** np.arange(DECIMALS_MAX + 1)
+_TOPS = FLOAT64_WHOLE_MAX / _POWERS[:, None]
 
 Column = NDArray[np.generic]
 
@@ -37,8 +40,25 @@ class Step(NamedTuple):
     base: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Layout(NamedTuple):
+    """What follows from the types of a block's columns, whatever their numbers."""
+
+    of_columns: list[ValueType]
+    places: list[tuple[ValueType, NDArray[np.intp]]]  # which columns are of each type that there is, counts first
+    runs: bytes  # of equal types, as a block's head tells them
+
+
+@lru_cache(maxsize=LAYOUTS_KEPT)
+def layout(dtypes: tuple[np.dtype[Any], ...]) -> Layout:
+    """Types of a block's columns. Kept, as the blocks of a set all have the same. Raises KeyError: no type of ours."""
+    types = [VALUE_TYPES[dtype] for dtype in dtypes]
+    codes = np.array(types, np.uint8)
+    places = [(value_type, (codes == int(value_type)).nonzero()[0]) for value_type in sorted(set(types))]
+    runs = varints_of([len(list(run)) << 2 | value_type for value_type, run in groupby(types)])
+    return Layout(types, places, runs)
+
+
+class Group(NamedTuple):
     """The columns of one value type as one matrix; those with fewer numbers end in zeros."""
 
     value_type: ValueType
@@ -46,21 +66,19 @@ class Group:
     numbers: NDArray[Any]
 
 
-def gather(columns: list[Column], types: list[ValueType], lengths: I64 | None, rows: I64) -> list[Group]:
+def gather(
+    columns: list[Column], by_type: list[tuple[ValueType, NDArray[np.intp]]], lengths: I64 | None, rows: I64
+) -> list[Group]:
     """Columns by value type; writes each into its row too: counts, or float bits in an order that follows the numbers.
 
     lengths: of each column, where they are not all as long as the rows.
     """
     width = rows.shape[1]
-    if lengths is None and types.count(ValueType.INT) == len(types):
+    if lengths is None and len(by_type) == 1 and by_type[0][0] is ValueType.INT:
         rows.reshape(-1)[:] = _joined(columns, rows.dtype)
-        return [Group(ValueType.INT, np.arange(len(types)), rows)]
+        return [Group(*by_type[0], rows)]
     groups = []
-    codes = np.frombuffer(bytes(types), np.uint8)
-    for value_type in (ValueType.INT, ValueType.FLOAT32, ValueType.FLOAT64):
-        places = (codes == int(value_type)).nonzero()[0]  # numpy takes long to see what an IntEnum is
-        if not len(places):
-            continue
+    for value_type, places in by_type:
         joined = _joined([columns[place] for place in places.tolist()], DTYPES[value_type])
         if lengths is None:
             numbers = joined.reshape(len(places), width)
@@ -117,7 +135,7 @@ def find_steps(rows: I64, groups: list[Group], lengths: I64 | None) -> dict[int,
     if not len(places):
         return {}
     chosen = rows[places]
-    away = np.absolute(chosen - chosen[:, :1])
+    away = chosen - chosen[:, :1]
     if lengths is not None:
         away[np.arange(width) >= lengths[places, None]] = 0
     sizes = np.maximum(np.gcd.reduce(away, axis=1), 1)
@@ -138,55 +156,42 @@ def find_steps(rows: I64, groups: list[Group], lengths: I64 | None) -> dict[int,
 
 
 def find_decimals(groups: list[Group], rows: I64) -> dict[int, Step]:
-    """Replace the rows of float columns that hold decimals of up to nine places by the decimals' integers, in place."""
+    """Replace the rows of float columns that hold decimals of up to nine places by the decimals' integers, in place.
+
+    Decimals are those of which every number is float64(n) / 10^d, bit by bit, for the same d. They are such for any
+    larger d too, as long as rounding leaves n: so the largest d that a column's numbers allow is tried, alone.
+    """
     floats = [group for group in groups if group.value_type is not ValueType.INT and group.numbers.size]
     if not floats:
         return {}
     places = np.concatenate([group.places for group in floats])
     narrow = len(floats[0].places) if floats[0].value_type is ValueType.FLOAT32 else 0  # they come before FLOAT64
-    with np.errstate(all="ignore"):  # NaN, infinities and the very large are no decimals, and say so below
+    with np.errstate(all="ignore"):  # NaN, infinities and the very large allow no d
         numbers = np.concatenate([group.numbers for group in floats], dtype=np.float64)
-        found, decimals, integers = _decimals(numbers, narrow)
+        tops = np.maximum.reduce(np.absolute(numbers), axis=1)
+        bits = tops.view(np.int64)
+        bits &= _EXPONENT
+        tops[:narrow] *= FLOAT64_WHOLE_MAX / FLOAT32_WHOLE_MAX
+        allowed = np.add.reduce(tops < _TOPS, axis=0)  # how many of 0, 1, 2, ...
+        powers = _POWERS[allowed - 1][:, None]
+        whole = numbers * powers
+        np.rint(whole, out=whole)
+        whole += 0.0  # -0.0 is no integer: it becomes 0.0, and differs below
+        back = whole / powers
+        rounded = back[:narrow]
+        rounded[:] = rounded.astype(np.float32)
+    exact = np.logical_and.reduce(back.view(np.int64) == numbers.view(np.int64), axis=1)
+    exact &= allowed > 0
+    found = exact.nonzero()[0]
     if not len(found):
         return {}
+    integers = whole[found].astype(np.int64)
+    decimals = allowed[found] - 1
+    zeros = np.add.reduce(np.gcd.reduce(integers, axis=1) % _TENS[1:, None] == 0, axis=0)  # that all of a row end in
+    np.minimum(zeros, decimals, out=zeros)
     chosen = places[found]
-    rows[chosen] = integers
-    return {place: Step(size) for place, size in zip(chosen.tolist(), decimals.tolist())}
-
-
-def _decimals(numbers: NDArray[np.float64], narrow: int) -> tuple[I64, I64, I64]:
-    """By row: the fewest places d for which every number is rint(number * 10^d) / 10^d, bit by bit, if any.
-
-    narrow: how many rows, the first ones, were float32. Returns the rows that have such a d, it, and their integers.
-    """
-    probes = np.ascontiguousarray(numbers.T[:: max(1, numbers.shape[1] // PROBES)])
-    flat = probes.reshape(-1)
-    away = _POWERS[:, None] * flat
-    np.rint(away, out=away)
-    away /= _POWERS[:, None]
-    away -= flat
-    np.absolute(away, out=away)
-    near = np.zeros(probes.shape)
-    np.multiply(np.absolute(probes[:, :narrow]), FLOAT32_ROUNDING, out=near[:, :narrow])
-    fits = np.logical_and.reduce((away <= near.reshape(-1)).reshape(-1, *probes.shape), axis=1)
-    tops = np.maximum.reduce(np.absolute(numbers), axis=1)  # NaN where there is one, and then over any limit
-    tops[:narrow] *= FLOAT64_EXACT_MAX / FLOAT32_EXACT_MAX
-    fits &= tops < _TOPS
-    fits &= fits.cumsum(axis=0, dtype=np.uint8) <= TRIES
-    rows, decimals = fits.T.nonzero()
-    if not len(rows):
-        return rows, decimals, np.empty((0, numbers.shape[1]), np.int64)
-    chosen, powers = numbers[rows], _POWERS[decimals][:, None]
-    whole = chosen * powers
-    np.rint(whole, out=whole)
-    whole += 0.0  # -0.0 is no integer: it becomes 0.0, and differs below
-    back = whole / powers
-    rounded = back[: rows.searchsorted(narrow)]
-    rounded[:] = rounded.astype(np.float32)
-    exact = np.logical_and.reduce(back.view(np.int64) == chosen.view(np.int64), axis=1).nonzero()[0].tolist()
-    tried = rows.tolist()
-    fewest = np.array(list({tried[at]: at for at in reversed(exact)}.values()), np.int64)
-    return rows[fewest], decimals[fewest], whole[fewest].astype(np.int64)
+    rows[chosen] = integers // _TENS[zeros][:, None]
+    return {place: Step(size) for place, size in zip(chosen.tolist(), (decimals - zeros).tolist())}
 
 
 def encode_steps(steps: dict[int, Step], types: list[ValueType]) -> bytes:
