@@ -80,7 +80,10 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def parameters(_: Request, error: RequestValidationError) -> JSONResponse:
         errors = [
-            InvalidParameter(name=".".join(str(part) for part in each["loc"][1:]), reason=each["msg"])
+            InvalidParameter(
+                name=".".join(str(part) for part in each["loc"][1:]),
+                reason="unknown here; see /v1/openapi.json" if each["type"] == "extra_forbidden" else each["msg"],
+            )
             for each in error.errors()
         ]
         detail = "; ".join(f"{each.name}: {each.reason}" for each in errors)

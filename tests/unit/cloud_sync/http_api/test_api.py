@@ -274,7 +274,7 @@ def test_numbers_that_json_lacks_are_named(own_client: Client, cloud: Cloud) -> 
         ("/v1/gateways/nobody/ledger", 404, "not-found", "nobody"),
         ("/v1/query?gateway=nobody", 404, "not-found", "nobody"),
         ("/v1/query", 400, "parameter-invalid", "gateway"),
-        ("/v1/query?gateway=press-3&strat=-1h", 400, "parameter-invalid", "strat"),
+        ("/v1/query?gateway=press-3&strat=-1h", 400, "parameter-invalid", "strat: unknown here"),
         ("/v1/query?gateway=press-3&format=xml", 400, "parameter-invalid", "format"),
         ("/v1/query?gateway=press-3&page_size=many", 400, "parameter-invalid", "page_size"),
         ("/v1/query?gateway=press-3&page_size=-1", 400, "query-invalid", "negative"),
