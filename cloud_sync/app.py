@@ -104,6 +104,8 @@ def serve(options: Options, handshakes: Handshakes) -> None:
     options.data.require_initialised()
     require_safe(options.http.host, options.http.port, options.http_tls is not None)
     tls = None if options.http_tls is None else options.http_tls.context()
+    pki = options.data.pki
+    CertificateFiles(pki.server, pki.server_key).context()  # of a pair that is none gRPC says that it cannot listen
     with options.data.lock():
         clock = SystemClock()
         catalog, store = open_parts(options.data, clock)

@@ -114,6 +114,14 @@ def test_a_port_in_use_is_one_line(data: Path, port_of: str) -> None:
     assert taken in done.stderr
 
 
+def test_a_key_of_another_certificate_is_no_port_in_use(data: Path) -> None:
+    key = data / "pki/server.key"
+    key.write_bytes((data / "pki/ca.key").read_bytes())
+    said = fails(EXIT_CONFIG, "serve", "--data", data, "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0")
+    assert f"{key} are no certificate and its key" in said
+    assert "port" not in said
+
+
 def test_two_services_cannot_share_a_folder(data: Path) -> None:
     with DataFolder(data).lock():
         assert "in use by process" in fails(EXIT_CONFIG, "serve", "--data", data)
