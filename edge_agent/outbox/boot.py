@@ -12,10 +12,10 @@ import logging
 from dataclasses import dataclass
 
 from edge_agent.errors import OutboxCorrupt
+from edge_agent.outbox.checkup import fault_of_atoms, fault_of_tables
 from edge_agent.outbox.journal import RingHead
 from edge_agent.outbox.options import OutboxOptions
 from edge_agent.outbox.outbox import Outbox
-from edge_agent.outbox.proof import stray_tombstones
 from edge_agent.outbox.rows import EpochRow
 from edge_agent.outbox.texts import new_id
 from wire.reading import LossReason, Tombstone
@@ -43,24 +43,19 @@ def begin(
         checked: the file is small enough to look for holes in it.
 
     Raises:
-        OutboxCorrupt: a tombstone is damaged.
+        OutboxCorrupt: a row is damaged.
     """
     with outbox.database.transaction():
-        _check_tombstones(outbox)
+        if fault := fault_of_tables(outbox.database.connection) or (checked and fault_of_atoms(outbox)):
+            raise OutboxCorrupt(f"{outbox.database.path}: {fault}")
         if outbox.meta("outbox") is None:
             _first(outbox, instance, ring if salvaged else None)
         else:
             _again(outbox, instance, ring, options, salvaged=salvaged)
         if salvaged or (checked and outbox.meta("clean") != 1):
             _bury_holes(outbox, LossReason.CORRUPT if salvaged else LossReason.HOLE)
-        outbox.set_meta(machine=instance.machine_id, boot=instance.boot_id, clean=0)
-
-
-def _check_tombstones(outbox: Outbox) -> None:
-    """One whose epoch lost a bit would wait for ever. Raises OutboxCorrupt: salvage gives it back."""
-    strays = stray_tombstones(outbox.database.connection, {row.epoch for row in outbox.epochs()})
-    if strays:
-        raise OutboxCorrupt(f"{outbox.database.path}: tombstone {strays[0][0]} is of an epoch that never was")
+        generation = outbox.meta("generation") or 0  # none: a bit flipped in its name
+        outbox.set_meta(generation=generation, machine=instance.machine_id, boot=instance.boot_id, clean=0)
 
 
 def _first(outbox: Outbox, instance: Instance, ring: RingHead | None) -> None:

@@ -96,8 +96,8 @@ class BufferFile:
         return page
 
     def damage(self) -> str:
-        """What SQLite finds wrong with the pages; "" for nothing. Reads the whole file."""
-        found = str(self._all("PRAGMA quick_check(1)")[0][0])
+        """What SQLite finds wrong with pages and indexes; "" for nothing. Reads the whole file."""
+        found = str(self._all("PRAGMA integrity_check(1)")[0][0])
         return "" if found == "ok" else found
 
     def missing(self) -> list[tuple[int, RangeSet]]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from edge_agent.outbox.database import FRAME_BYTES, PAGE_BYTES
 from wire.segment import MESSAGE_BYTES_MAX
 
-LEAF = 13  # file format 1.6: table b-tree leaf
+LEAF, LEAF_HEAD = 13, 8  # file format 1.6: type of a table b-tree leaf, and its head's length
 FILE_HEAD = 100  # page 1 begins with the file's header
 WAL_HEAD = 32  # file format 4.1
 WAL_SALT = slice(16, 24)
@@ -53,7 +53,7 @@ def carve(path: Path) -> Iterator[Row]:
         for number in range(1, pages + 1):
             content = page(number)
             head = FILE_HEAD if number == 1 else 0
-            if len(content) == PAGE_BYTES and content[head] == LEAF:
+            if len(content) == PAGE_BYTES and (content[head] ^ LEAF).bit_count() <= 1:  # its type may have lost a bit
                 for at in _cells(content, head):
                     try:
                         row = _row(content, at, page)
@@ -77,11 +77,11 @@ def _overlay(wal: Path) -> dict[int, bytes]:
 
 
 def _cells(page: bytes, head: int) -> list[int]:
-    """Where the page's cells begin."""
-    count = int.from_bytes(page[head + 3 : head + 5], "big")
-    if not 0 < count <= PAGE_BYTES // 4:
-        return []
-    return list(struct.unpack_from(f">{count}H", page, head + 8))
+    """Where the page's cells may begin: a bit of its count hides none, for pointers end where cells begin."""
+    count, begin = struct.unpack_from(">HH", page, head + 3)
+    room = (begin - head - LEAF_HEAD) // 2
+    pointers = min(max(count, room, 0), (PAGE_BYTES - head - LEAF_HEAD) // 2)
+    return list(dict.fromkeys(struct.unpack_from(f">{pointers}H", page, head + LEAF_HEAD)))
 
 
 def _row(page: bytes, at: int, read: Callable[[int], bytes]) -> Row | None:

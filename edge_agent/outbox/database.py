@@ -25,6 +25,9 @@ RESERVE_EXTRA = 256 * KIB  # beside the WAL's length: a few new pages
 FLOOR_SHARE = 20  # the floor is at most this part of the disk: a small partition is there to be used
 RESERVE = "outbox.reserve"  # taken once an outbox is complete
 DAMAGED = ".corrupt"  # after the name of a damaged file that was put aside
+# SQLite file format 1.3: magic, page size, who may write and read (2: with a WAL), reserved bytes, payload fractions.
+HEAD = b"SQLite format 3\0" + PAGE_BYTES.to_bytes(2, "big") + b"\2\2\0\x40\x20\x20"
+FORMAT = slice(18, 20)
 SUSPECT = "outbox.suspect"  # a damaged page was met at run time: check the whole file at the next start
 
 
@@ -49,7 +52,7 @@ def translated(error: sqlite3.Error | UnicodeDecodeError, path: Path) -> AgentEr
     """What SQLite's error asks of the caller. Text that is not UTF-8 is damage, in a row or in SQLite's own message."""
     name = getattr(error, "sqlite_errorname", "") or ""
     is_text = isinstance(error, UnicodeDecodeError) or "decode to UTF-8" in str(error)
-    if is_text or name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+    if is_text or name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or "unsupported file format" in str(error):
         return OutboxCorrupt(f"{path}: {error}")
     if name in ("SQLITE_FULL", "SQLITE_IOERR_SHMSIZE"):
         return OutboxFull(f"{path}: {error}. Try: df {path.parent}")
@@ -74,6 +77,7 @@ class Database:
         self._reserve = path.with_name(RESERVE)
         self.release_reserve()  # a migration or a checkpoint may need a page, on a full disk too
         try:
+            _check_format(path)
             self.connection = connect(path)
         except (sqlite3.Error, UnicodeDecodeError) as error:
             raise translated(error, path) from error
@@ -244,13 +248,16 @@ class Database:
         if not empty and application != APPLICATION_ID:
             raise OutboxCorrupt(f"{self.path}: application id {application:#x}, expected {APPLICATION_ID:#x}")
         if version > VERSION:
+            if execute("SELECT count(*) FROM _sqlite_migrations").fetchone()[0] == VERSION:
+                raise OutboxCorrupt(f"{self.path}: schema version {version}, and no migration made it")
             raise StateUnusable(
                 f"{self.path}: schema version {version}, this agent knows {VERSION}. "
                 "Try: install the newer edge-agent again"
             )
         if empty:
             execute(f"PRAGMA page_size = {PAGE_BYTES}")
-        self._check_whole()
+        else:
+            self._check_whole()
         execute("PRAGMA journal_mode = WAL")
         execute("PRAGMA synchronous = FULL")
         execute(f"PRAGMA journal_size_limit = {self._options.wal_bytes}")  # one large transaction leaves no long WAL
@@ -264,17 +271,30 @@ class Database:
             migrate(self.connection, VERSION)
 
     def _check_whole(self) -> None:
-        """Every page, if the file is small or damage was met; about 20 ms per MB of warm file, card speed when cold.
+        """Every page and index, if the file is small or damage was met; about 20 ms per MB of warm file, card speed
+        when cold. (`quick_check` takes as long, and leaves out whether an index still finds its rows.)
 
         A larger file is believed until a damaged page is met: that leaves the mark which asks for this check.
         """
         suspect = self.path.with_name(SUSPECT)
         if _size(self.path) > self._options.check_bytes_max and not suspect.exists():
             return
-        found = [row[0] for row in self.connection.execute("PRAGMA quick_check(1)")]
+        found = [row[0] for row in self.connection.execute("PRAGMA integrity_check(1)")]
         if found != ["ok"]:
             raise OutboxCorrupt(f"{self.path}: {found[0]}")
-        suspect.unlink(missing_ok=True)
+        if suspect.exists():
+            raise OutboxCorrupt(f"{self.path}: a damaged page was met, and is not found again")
+
+
+def _check_format(path: Path) -> None:
+    """SQLite opens what looks like a newer format for reading only. Raises OutboxCorrupt: there is none."""
+    try:
+        with path.open("rb") as file:
+            told = file.read(len(HEAD))[FORMAT]
+    except OSError:  # there is none yet, or SQLite says why it can't be read
+        return
+    if told and max(told) > max(HEAD[FORMAT]):
+        raise OutboxCorrupt(f"{path}: file format {told.hex(' ')}, the newest there is is {HEAD[FORMAT].hex(' ')}")
 
 
 def _size(path: Path) -> int:

@@ -6,8 +6,9 @@ A commit looks at it twice: `look` says what there is, `committed` or `failed` w
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from threading import Lock
 
 from edge_agent.errors import JournalFull
@@ -16,7 +17,7 @@ from edge_agent.outbox.journal import Journal, Mark
 from edge_agent.outbox.options import OutboxOptions
 from edge_agent.outbox.record import Layout
 from edge_agent.outbox.schedule import Schedule
-from wire.clock import NS_PER_S, Anchor, Clock
+from wire.clock import NS_PER_S, NS_PER_US, Anchor, Clock
 from wire.reading import Priority, Tick
 from wire.series import SeriesSet
 
@@ -37,8 +38,15 @@ class Look:
 class Intake:
     """See the module. For any thread."""
 
-    def __init__(self, journal: Journal, clock: Clock, options: OutboxOptions, last: Anchor | None) -> None:
-        """`last`: the anchor of the last commit."""
+    def __init__(
+        self,
+        journal: Journal,
+        clock: Clock,
+        options: OutboxOptions,
+        last: Anchor | None,
+        sets: Mapping[int, SeriesSet],
+    ) -> None:
+        """`last`: the anchor of the last commit. `sets`: what is defined, by id."""
         self.journal = journal
         self.schedule = Schedule(options, clock.boottime_ns())
         self.priorities: dict[int, Priority] = {}
@@ -50,9 +58,12 @@ class Intake:
         self._raised = False  # the next atoms are of the alarm class
         self._losing = False
         self._waiting_since_ns: int | None = None  # when the oldest tick that is not committed was taken
-        if journal.ticks:  # of a killed process: how old they are is not known, so they are due at once
+        for oldest in islice(journal.read(journal.mark), 1):  # of a killed process: due at once
             self.schedule.hurry()
             self._waiting_since_ns = self.schedule.committed_ns
+            if known := sets.get(oldest.tick.set_id):
+                stamp_ns = oldest.tick.stamp * known.stamp_unit.us * NS_PER_US
+                self._waiting_since_ns = min(self._waiting_since_ns, stamp_ns)
 
     @property
     def sets(self) -> tuple[int, ...]:

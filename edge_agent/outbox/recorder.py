@@ -49,7 +49,7 @@ class Recorder:
         self._views: list[RecorderView] = []
         self._writing = RLock()  # the database
         self._tally = Tally(opened.outbox, options)
-        self._intake = Intake(opened.journal, clock, options, anchor_of(self._tally.row.anchor))
+        self._intake = Intake(opened.journal, clock, options, anchor_of(self._tally.row.anchor), self._sets)
         self._inspection = Inspection(self._intake, clock)
         self._composer = Composer(self._intake, self._inspection, self._requests, options)
         self._opened_at = self._tally.row.next_seq
@@ -273,13 +273,15 @@ class Recorder:
 
     def _adopt_generation(self, generation: int, gone: list[tuple[int, RangeSet]]) -> None:
         """What the history still has is owed again; the rest is lost. Told again after a crash, the tombstones have
-        the same keys."""
+        the same keys. An outbox that knew of no cloud has itself forgotten them: it was damaged."""
         with self._writing:
+            known = self._outbox.meta("generation")
+            reason = LossReason.CLOUD_RESTORED if known else LossReason.CORRUPT
             numbers = {row.epoch: row.number for row in self._outbox.epochs()}
             with self._outbox.database.transaction():
                 for epoch, ranges in gone:
                     for first, end in ranges - reopen(self._outbox, numbers[epoch], ranges):
-                        self._outbox.add_tombstone(Tombstone(epoch, first, end, LossReason.CLOUD_RESTORED, end - first))
+                        self._outbox.add_tombstone(Tombstone(epoch, first, end, reason, end - first))
                 self._outbox.set_meta(generation=generation)
             self._tally.refresh()
 

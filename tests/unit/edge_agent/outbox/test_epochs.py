@@ -10,7 +10,7 @@ import pytest
 from tests.unit.edge_agent.outbox.parts import Gateway, Hands, series_set, ticks, values, values_of, waiting
 from wire.codec import decode
 from wire.ranges import RangeSet
-from wire.reading import LossReason
+from wire.reading import LossReason, Priority
 
 SET = series_set(2)
 
@@ -215,7 +215,11 @@ def test_a_hole_becomes_a_tombstone(gateway: Gateway) -> None:
     view = recorder.view()
     view.acked(recorder.epoch, RangeSet([(10, 20)]))
     recorder.commit()
-    recorder._outbox.database.connection.execute("DELETE FROM atoms WHERE id & (1 << 42) - 1 = 20")
+    outbox = recorder._outbox
+    with outbox.database.transaction() as connection:
+        ((size,),) = connection.execute("SELECT length(data) FROM atoms WHERE id & (1 << 42) - 1 = 20")
+        connection.execute("DELETE FROM atoms WHERE id & (1 << 42) - 1 = 20")
+        outbox.count(outbox.current().number, Priority.NORMAL, -1, -10, -size)
     gateway.kill()
     recorder = gateway.start(SET)
     (stone,) = recorder.view().tombstones(10)

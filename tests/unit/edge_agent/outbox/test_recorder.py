@@ -245,7 +245,11 @@ def test_what_helps_is_told_by_what_is_wrong(number: int, fix: str) -> None:
 
 def test_a_newer_version_is_left_alone(gateway: Gateway) -> None:
     recorder = gateway.start(SET)
-    recorder._outbox.database.connection.execute("PRAGMA user_version = 99")
+    connection = recorder._outbox.database.connection
+    connection.execute("PRAGMA user_version = 99")
+    connection.execute(
+        "INSERT INTO _sqlite_migrations (migration_set, name, applied_at) VALUES ('outbox', 'newer', '')"
+    )
     gateway.kill()
     before = gateway.database.read_bytes()
     with pytest.raises(StateUnusable, match="schema version 99, this agent knows 4"):
@@ -282,6 +286,14 @@ def test_close_commits(gateway: Gateway) -> None:
     recorder = gateway.start()
     assert values(waiting(recorder.view())) == values_of(ticks(SET, 2))
     assert recorder.stats().journal_ticks == 0
+
+
+def test_the_power_cut_window_knows_what_a_killed_process_left(gateway: Gateway) -> None:
+    recorder = gateway.start(SET)
+    recorder.take([Tick(SET.id, gateway.clock.boottime // 10**6, (1, 2, 3))])
+    gateway.kill()
+    gateway.clock.sleep(40)
+    assert gateway.start(SET).stats().power_cut_window_s == pytest.approx(40, abs=0.001)
 
 
 def test_the_power_cut_window_is_what_a_cut_would_cost(gateway: Gateway) -> None:
