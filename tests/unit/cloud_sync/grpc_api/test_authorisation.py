@@ -174,7 +174,16 @@ def peers(cloud: Cloud, tmp_path: Path) -> dict[str, Peer]:
 
 
 async def ask(channel: grpc.aio.Channel, rpc: str, data: list[bytes]) -> tuple[Code, str, bytes]:
-    """Say it all and take all that comes back: code, reason and the last answer."""
+    """Say it all and take all that comes back: code, reason and the last answer.
+
+    Again where the library lost the answer, as the agent does.
+    """
+    while (found := await ask_once(channel, rpc, data))[1] == REASON_LOST:
+        pass
+    return found
+
+
+async def ask_once(channel: grpc.aio.Channel, rpc: str, data: list[bytes]) -> tuple[Code, str, bytes]:
     try:
         if not described()[rpc].client_streaming:
             return Code.OK, "", bytes(await channel.unary_unary(rpc)(data[0]))
@@ -201,14 +210,12 @@ async def stream(call: Any, data: list[bytes]) -> bytes:
 async def outcome(
     cloud: Cloud, rpc: str, peer: Peer, *, shown: bool = True, mutual: bool | None = None
 ) -> tuple[Code, str, bytes]:
-    """`ask` on the RPC's port, or on the other one; again where the library lost the answer, as the agent does."""
+    """`ask` on the RPC's port, or on the other one."""
     port = cloud.address.rpartition(":")[2] if (RPCS[rpc].mutual if mutual is None else mutual) else cloud.enrol_port
     pair = peer.pair if shown else (None, None)
     tls = grpc.ssl_channel_credentials(cloud.files.ca.read_bytes(), *pair)
     async with grpc.aio.secure_channel(f"127.0.0.1:{port}", tls) as channel, asyncio.timeout(30):
-        while (found := await ask(channel, rpc, RPCS[rpc].call(cloud, peer)))[1] == REASON_LOST:
-            pass
-        return found
+        return await ask(channel, rpc, RPCS[rpc].call(cloud, peer))
 
 
 @pytest.mark.parametrize("rpc", RPCS)

@@ -30,6 +30,7 @@ from cloud_sync.auth.ca import PkiFiles, create_ca, issue_gateway
 from cloud_sync.auth.trust import Trust
 from cloud_sync.catalog.sql_catalog import SqlCatalog
 from cloud_sync.errors import CatalogDown, ConfigInvalid
+from cloud_sync.grpc_api import server as server_module
 from cloud_sync.grpc_api import stream as stream_module
 from cloud_sync.grpc_api.assigning import Assigning, UpdateDesk
 from cloud_sync.grpc_api.enrol import EnrolDesk, EnrolServer
@@ -257,9 +258,8 @@ async def test_the_servers_own_certificate_is_no_gateway(cloud: Cloud, tmp_path:
     ):
         (keys / name).write_bytes(source.read_bytes())
     async with connect(cloud.address, keys) as client:
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await client.open()
-    assert caught.value.code() in (Code.UNAVAILABLE, Code.PERMISSION_DENIED)
+        code, _ = await refusal(client)
+    assert code in (Code.UNAVAILABLE, Code.PERMISSION_DENIED)
 
 
 @pytest.mark.parametrize(
@@ -396,7 +396,8 @@ async def test_a_catalog_that_fails_ends_the_stream_without_an_ack(
     assert cloud.stored() == []
 
 
-async def test_a_link_that_breaks_is_no_error(cloud: Cloud) -> None:
+async def test_a_link_that_breaks_is_no_error(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "END_SETTLES_S", 10.0)  # however slow this machine is; the cancel ends it
     async with connect(cloud.address, cloud.keys) as client:
         await client.open()
     async with asyncio.timeout(30):

@@ -93,7 +93,10 @@ async def test_two_packs_at_most_are_in_flight_and_the_rest_gathers() -> None:
         futures = []
         for round_ in range(5):
             futures += [await submit(group, "gw-a", message(round_ * 10 + index, 0)) for index in range(10)]
-            await asyncio.sleep(0.05)
+            async with asyncio.timeout(30):
+                while len(gate.batches) < min(round_ + 1, 2):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)  # a third would begin meanwhile
         assert gate.batches == [10, 10]
         gate.open.set()
         await asyncio.gather(*futures)
