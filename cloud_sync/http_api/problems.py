@@ -79,6 +79,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def parameters(_: Request, error: RequestValidationError) -> JSONResponse:
+        """400, with every parameter that is wrong and why."""
         errors = [
             InvalidParameter(
                 name=".".join(str(part) for part in each["loc"][1:]),

@@ -283,7 +283,7 @@ class Database:
         if found != ["ok"]:
             raise OutboxCorrupt(f"{self.path}: {found[0]}")
         if suspect.exists():
-            raise OutboxCorrupt(f"{self.path}: a damaged page was met, and is not found again")
+            raise OutboxCorrupt(f"{self.path}: a damaged page was met at run time, and the check finds none")
 
 
 def _check_format(path: Path) -> None:
